@@ -1,0 +1,326 @@
+/* perigee: a mixture-of-experts language-model engine. The one public header of libperigee.
+ *
+ * Rules that hold for every function here
+ *  - Functions that can fail return >= 0 when fine and a PG_E* code below 0 otherwise, and fill *err when err is not
+ *    NULL. The library never prints, exits or aborts on input. Messages name the culprit and say what to do.
+ *  - What the library returns by pointer it owns; each function says until when the pointer is good.
+ *  - Rows, layers, experts, positions and token ids count from 0. Text is UTF-8 with an explicit length in bytes.
+ *  - Structs that callers fill have an _init function; call it first, so that new fields get their defaults.
+ *  - After fork() the child must not use an engine that the parent opened: every call answers PG_EINVAL.
+ *  - LuaJIT reads the part between the two CDEF lines as it stands: plain C declarations, no macros in them. */
+#ifndef PERIGEE_H
+#define PERIGEE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifndef PG_API
+#define PG_API __attribute__((visibility("default")))
+#endif
+
+#define PG_VERSION_MAJOR 0
+#define PG_VERSION_MINOR 1
+#define PG_VERSION_PATCH 0
+
+/* CDEF begin */
+
+/* Result codes. Lua's names for the negative ones: invalid, not_found, format, unsupported, memory, full, limit,
+ * cancelled, device, io. */
+enum {
+    PG_OK = 0,
+    PG_EINVAL = -1,       /* an argument is out of its range */
+    PG_ENOTFOUND = -2,    /* no such file, tensor, name */
+    PG_EFORMAT = -3,      /* a file is not what it claims to be */
+    PG_EUNSUPPORTED = -4, /* well formed, but nothing here can run it */
+    PG_EMEMORY = -5,      /* it does not fit into memory */
+    PG_EFULL = -6,        /* a queue or pool is full: poll, then try again */
+    PG_ELIMIT = -7,       /* longer or larger than the engine was opened for */
+    PG_ECANCELLED = -8,   /* taken back by the caller */
+    PG_EDEVICE = -9,      /* a device is missing or failed */
+    PG_EIO = -10          /* the system could not read or write */
+};
+
+/* Why the last call failed. */
+typedef struct pg_error {
+    int32_t code;   /* PG_E*, PG_OK when nothing failed */
+    char text[508]; /* one line, UTF-8, control characters escaped, always terminated */
+} pg_error;
+
+typedef struct pg_engine pg_engine;
+typedef struct pg_opening pg_opening;
+typedef struct pg_tokenizer pg_tokenizer;
+typedef struct pg_detok pg_detok;
+
+/* ---- library --------------------------------------------------------------------------------------------------- */
+
+/** "major.minor.patch" of the library in use; static. Threads: any. */
+PG_API const char *pg_version(void);
+
+/** Lua's name of a result code ("invalid", "not_found" ...; "ok" for >= 0); static. Threads: any. */
+PG_API const char *pg_code_name(int32_t code);
+
+enum { PG_LOG_ERROR = 0, PG_LOG_WARN = 1, PG_LOG_INFO = 2, PG_LOG_DEBUG = 3 };
+
+/** Receive the library's log lines, of every engine in this process; NULL (the default) is silence.
+ *  @param fn     called with a level, one terminated line and ud; from any thread; must not call the library
+ *  Threads: any; takes effect for lines logged after it returns. Not for Lua: a callback must not enter LuaJIT. */
+typedef void (*pg_log_fn)(int32_t level, const char *line, void *ud);
+PG_API void pg_log_set(pg_log_fn fn, void *ud, int32_t level);
+
+/* ---- opening ---------------------------------------------------------------------------------------------------- */
+
+/* How to open a model; pg_options_init gives every field its default. */
+typedef struct pg_options {
+    const char *device;    /* "auto" | "cpu" | "cuda" | "cuda:N"; default "auto" */
+    int32_t threads;       /* 0: PERIGEE_THREADS, else the cores this process may use (affinity, cgroup) */
+    int32_t context;       /* longest sequence in tokens; 0: the model's own, at most 4096 */
+    int32_t kv_tokens;     /* tokens in the KV page pool over all sequences; default 16384, at least one context */
+    const char *kv_type;   /* "f32" | "f16" | "bf16" | "q8_0"; default "f16" ("f32" when precision is "f32") */
+    const char *precision; /* "auto" | "f32"; default PERIGEE_PRECISION, else "auto" */
+    int32_t batch;         /* rows a step at most; 0: 2048, less if the arena would not fit */
+    int32_t queue;         /* requests that may wait or run at once; default 256 */
+    int32_t use_mmap;      /* 1: map the file (default); 0: read it into memory of our own */
+    int32_t use_mlock;     /* 1: lock the weights into memory; default 0 */
+    int32_t force;         /* 1: skip the check that everything fits into memory; default 0 */
+} pg_options;
+
+PG_API void pg_options_init(pg_options *options);
+
+/** Open a model and start its engine thread; waits until it is ready.
+ *  @param path    a GGUF file (or the first of its shards) or a Hugging Face folder
+ *  @param options NULL: all defaults
+ *  @param[out] out the engine, to be closed with pg_close
+ *  @return PG_OK | PG_ENOTFOUND | PG_EFORMAT | PG_EUNSUPPORTED | PG_EMEMORY | PG_EDEVICE | PG_EIO | PG_EINVAL
+ *  Threads: any. */
+PG_API int pg_open(const char *path, const pg_options *options, pg_engine **out, pg_error *err);
+
+/** The same in the background: begin, then poll until it returns 1 (ready) or < 0 (failed).
+ *  pg_open_poll waits up to timeout_ms (0: not at all, < 0: until something changes) and reports bytes done of total.
+ *  pg_open_finish hands over the engine (or the error) and frees the opening; it waits if called early;
+ *  pg_open_cancel gives the opening up and frees it. Threads: one at a time. */
+PG_API int pg_open_begin(const char *path, const pg_options *options, pg_opening **out, pg_error *err);
+PG_API int pg_open_poll(pg_opening *opening, int32_t timeout_ms, double *done, double *total, pg_error *err);
+PG_API int pg_open_finish(pg_opening *opening, pg_engine **out, pg_error *err);
+PG_API void pg_open_cancel(pg_opening *opening);
+
+/** Stop the engine thread and free everything; requests in flight end without further events. NULL is fine.
+ *  Threads: any, once; no other call on this engine may be running. */
+PG_API void pg_close(pg_engine *e);
+
+/* What a model is, from its metadata alone. Strings live as long as the struct. */
+typedef struct pg_info {
+    char architecture[32];   /* "deepseek2", "qwen3moe" ... */
+    char name[128];          /* general.name, or "" */
+    char format[16];         /* "gguf" or "safetensors" */
+    char quantisation[32];   /* the format that holds most weights: "q8_0" ... */
+    char tokenizer[32];      /* "bpe qwen2", "spm" ... */
+    double n_params;         /* weights in all */
+    double n_active;         /* weights a token meets: experts counted by how many it visits, embedding one row */
+    double file_bytes;       /* size of all weights as stored */
+    int32_t n_layer, n_moe_layer, n_embd, n_vocab, n_head, n_head_kv;
+    int32_t n_expert, n_expert_used, n_expert_shared; /* 0 for dense models */
+    int32_t context_train;   /* tokens the model was made for */
+    int32_t bos, eos;        /* token ids, -1: none */
+    /* only from pg_engine_info; 0 from pg_describe */
+    int32_t context, kv_tokens, batch, threads;
+    char kv_type[8], precision[8], device[16], isa[16];
+    double memory_bytes;     /* of the engine itself: arena, KV pool, converted weights; without the mapped file */
+    char note[160];          /* "" or a remark, such as a context beyond the model's own */
+} pg_info;
+
+/** Read the metadata of a model without loading its weights. Threads: any. @return as pg_open */
+PG_API int pg_describe(const char *path, pg_info *out, pg_error *err);
+
+/** The same for an open engine, with the settings in force. Threads: any. */
+PG_API int pg_engine_info(pg_engine *e, pg_info *out, pg_error *err);
+
+/* ---- generating -------------------------------------------------------------------------------------------------- */
+
+typedef struct pg_bias {
+    int32_t token;
+    float bias; /* added to the logit; -inf bans the token */
+} pg_bias;
+
+/* One generation. pg_request_init fills in the defaults of this engine: those of the model's file where it names any
+ * (general.sampling.*, generation_config.json), else temperature 0.8, top_k 40, top_p 0.95, min_p 0.05.
+ * Sampling runs in this order: logit bias, penalties, top-k, typical, top-p, min-p, temperature. */
+typedef struct pg_request {
+    const int32_t *prompt; /* [n_prompt] token ids, copied */
+    int32_t n_prompt;      /* >= 1 */
+    int32_t max_new;       /* tokens to generate at most; 0: until the context is full; default 0 */
+    float temperature;     /* <= 0: always the most likely token */
+    int32_t top_k;         /* <= 0: off */
+    float top_p;           /* >= 1: off */
+    float min_p;           /* <= 0: off */
+    float typical_p;       /* >= 1: off; default 1 */
+    float repeat_penalty;  /* 1: off; default 1 */
+    int32_t repeat_last_n; /* tokens that penalties look back on, prompt included; < 0: all; default 64 */
+    float presence_penalty, frequency_penalty; /* 0: off */
+    uint32_t seed_low, seed_high; /* the 64-bit seed, when has_seed */
+    int32_t has_seed;             /* 0: one is drawn and reported in the done event */
+    const pg_bias *bias;
+    int32_t n_bias;
+    const char *const *stop; /* [n_stop] terminated strings; the text ends before the first that appears */
+    int32_t n_stop;          /* at most 16, each of 1 to 256 bytes */
+    int32_t logprobs;        /* 0: none; n: of each chosen token and of the n - 1 others most likely; at most 33 */
+    int32_t ignore_eos;      /* 1: end-of-generation tokens do not end it */
+    int32_t special;         /* 1: control tokens appear in the text */
+    int32_t priority;        /* larger goes first */
+    double deadline_ms;      /* from now; 0: none */
+} pg_request;
+
+PG_API int pg_request_init(pg_engine *e, pg_request *req);
+
+/** Queue one generation and return at once; the engine thread does the work.
+ *  @param req     everything in it is copied
+ *  @param[out] id > 0, never used twice by this engine
+ *  @return PG_OK | PG_EINVAL (empty prompt, id outside the vocabulary, field out of range) | PG_ELIMIT (prompt does
+ *          not fit the context) | PG_EFULL (queue is full: poll, then retry)
+ *  Threads: any. Never waits for a step.
+ *  Source: iteration-level scheduling, Yu et al., Orca, OSDI 2022. */
+PG_API int pg_submit(pg_engine *e, const pg_request *req, int32_t *id, pg_error *err);
+
+/** Ask a request to end; its done event follows with PG_FINISH_CANCELLED. An id that has ended is fine.
+ *  Threads: any. */
+PG_API int pg_cancel(pg_engine *e, int32_t id, pg_error *err);
+
+enum { PG_EVENT_TEXT = 1, PG_EVENT_DONE = 2, PG_EVENT_FAIL = 3 };
+enum {
+    PG_FINISH_STOP = 1,      /* an end token or a stop string */
+    PG_FINISH_LENGTH = 2,    /* max_new, or the context is full */
+    PG_FINISH_CANCELLED = 3,
+    PG_FINISH_DEADLINE = 4
+};
+
+typedef struct pg_logprob {
+    int32_t token;
+    float logprob; /* ln p under the unmodified softmax */
+} pg_logprob;
+
+/* One thing that happened to a request. Pointers are good until the next pg_poll of this engine. */
+typedef struct pg_event {
+    int32_t id;       /* of the request */
+    int32_t kind;     /* PG_EVENT_* */
+    int32_t token;    /* TEXT: the token chosen, or -1 for text that had been held back */
+    int32_t n_text;   /* TEXT: bytes, whole UTF-8 characters, may be 0; FAIL: the message */
+    const char *text; /* not terminated */
+    const pg_logprob *logprobs; /* TEXT: [n_logprobs] the chosen token, then the most likely ones */
+    int32_t n_logprobs;
+    int32_t finish;   /* DONE: PG_FINISH_*;  FAIL: PG_E* */
+    int32_t n_prompt, n_cached, n_completion; /* DONE: tokens */
+    float queue_ms, prefill_ms, decode_ms;    /* DONE */
+    uint32_t seed_low, seed_high;             /* DONE: the seed that was used */
+    int32_t experts_used; /* DONE: distinct (layer, expert) pairs that served the generated tokens */
+    int32_t experts_all;  /* DONE: such pairs in the model */
+} pg_event;
+
+/** Collect events of all requests, oldest first within a request. A request whose reader is slow waits; nothing is
+ *  lost. After DONE or FAIL an id is gone.
+ *  @param timeout_ms 0: do not wait; < 0: wait until there is an event (returns 0 when nothing is in flight)
+ *  @return number of events written, 0 .. max | PG_E*
+ *  Threads: any, one at a time. */
+PG_API int pg_poll(pg_engine *e, int32_t timeout_ms, pg_event *events, int32_t max, pg_error *err);
+
+/** An eventfd that is readable while events wait; for event loops. It belongs to the engine: do not read or close it.
+ *  Threads: any. */
+PG_API int pg_fd(pg_engine *e);
+
+/* Counters since the engine was opened. */
+typedef struct pg_stats {
+    double prompt_tokens, generated_tokens, steps, requests; /* processed so far */
+    double prefill_seconds, decode_seconds; /* in steps with prompt tokens / without */
+    double busy_seconds;
+    int32_t waiting, running;               /* requests now */
+    int32_t kv_pages_used, kv_pages;        /* pages of kv_page_tokens tokens */
+    int32_t kv_page_tokens;
+    double step_allocations;                /* heap allocations made inside steps (debug builds count; else 0) */
+} pg_stats;
+
+PG_API int pg_engine_stats(pg_engine *e, pg_stats *out, pg_error *err);
+
+/* ---- looking inside ---------------------------------------------------------------------------------------------- */
+
+/** Logits of every position of one sequence, computed beside whatever else runs; waits.
+ *  @param ids    [n] token ids
+ *  @param chunk  rows a step at most for this sequence; 0: the engine's choice (the bits do not depend on it)
+ *  @param decode from this index on tokens go one by one through the decode class; n or more: none do
+ *  @param[out] logits [n, V] f32, row t after ids[0..t]; good until the next pg_logits or pg_close
+ *  @return PG_OK | PG_EINVAL | PG_ELIMIT | PG_EMEMORY | PG_EFULL
+ *  Threads: any, one at a time. */
+PG_API int pg_logits(pg_engine *e, const int32_t *ids, int32_t n, int32_t chunk, int32_t decode, const float **logits,
+                     int32_t *n_vocab, pg_error *err);
+
+/** ln p(ids[i + 1] | ids[0..i]) for i = 0 .. n - 2, prefill class; waits. Perplexity = exp(-mean).
+ *  @param[out] logprobs [n - 1], the caller's
+ *  @return as pg_logits. Threads: any. */
+PG_API int pg_score(pg_engine *e, const int32_t *ids, int32_t n, float *logprobs, pg_error *err);
+
+/* ---- tokenizers --------------------------------------------------------------------------------------------------- */
+
+/** Open a tokenizer alone: a GGUF file (also one without tensors), a tokenizer.json, or a folder that holds one.
+ *  @return PG_OK | PG_ENOTFOUND | PG_EFORMAT | PG_EUNSUPPORTED | PG_EMEMORY.  Threads: any. */
+PG_API int pg_tokenizer_open(const char *path, pg_tokenizer **out, pg_error *err);
+PG_API void pg_tokenizer_close(pg_tokenizer *t);
+
+/** The tokenizer of an engine; borrowed, lives as long as the engine. */
+PG_API pg_tokenizer *pg_engine_tokenizer(pg_engine *e);
+
+enum {
+    PG_ENCODE_SPECIAL = 1, /* control tokens written in the text are recognised; never for user text */
+    PG_ENCODE_BOS = 2,     /* put the begin token first, even if the model's default is not to */
+    PG_ENCODE_NO_BOS = 4   /* do not, even if the model's default is to; without either: the default */
+};
+
+/** Text to token ids.
+ *  @param text n bytes, any bytes: what is not UTF-8 is encoded all the same
+ *  @param[out] ids [max], filled up to max
+ *  @return how many ids the text has (call again with more room when > max) | PG_EINVAL | PG_ELIMIT | PG_EMEMORY
+ *  Threads: any, also at once. */
+PG_API int pg_encode(pg_tokenizer *t, const char *text, size_t n, int32_t flags, int32_t *ids, int32_t max,
+                     pg_error *err);
+
+/** Token ids to bytes. @param special 1: control tokens are written out
+ *  @param[out] text [max] bytes, filled up to max, not terminated
+ *  @return how many bytes there are (call again with more room when > max) | PG_EINVAL (id out of range).
+ *  Threads: any, also at once. */
+PG_API int pg_decode(pg_tokenizer *t, const int32_t *ids, int32_t n, int32_t special, char *text, int32_t max,
+                     pg_error *err);
+
+/** Token ids to text as they come: only whole UTF-8 characters are handed out.
+ *  pg_detok_next returns in *text the bytes that token `id` completed, good until the next call; pg_detok_rest those
+ *  still held (an unfinished character) and begins anew. Threads: one at a time for each pg_detok. */
+PG_API int pg_detok_open(pg_tokenizer *t, int32_t special, pg_detok **out, pg_error *err);
+PG_API void pg_detok_close(pg_detok *d);
+PG_API int pg_detok_next(pg_detok *d, int32_t id, const char **text, int32_t *n_text, pg_error *err);
+PG_API int pg_detok_rest(pg_detok *d, const char **text, int32_t *n_text);
+
+/* What a tokenizer is. */
+typedef struct pg_tokenizer_info {
+    int32_t n_vocab, bos, eos, eot, unk, pad; /* ids; -1: none */
+    int32_t add_bos, add_eos;                 /* what a default encode adds */
+    char kind[32];                            /* "bpe qwen2", "spm" ... */
+} pg_tokenizer_info;
+
+PG_API int pg_tokenizer_describe(pg_tokenizer *t, pg_tokenizer_info *out);
+
+/** 1 when `id` ends a generation, 0 when not. Threads: any. */
+PG_API int pg_token_is_eog(pg_tokenizer *t, int32_t id);
+
+/** The stored text of a token (byte-level vocabularies: in mapped characters); terminated, lives as long as t; NULL when
+ *  out of range. */
+PG_API const char *pg_token_text(pg_tokenizer *t, int32_t id);
+
+/** The model's chat template (Jinja) or NULL; lives as long as t. */
+PG_API const char *pg_chat_template(pg_tokenizer *t);
+
+/* CDEF end */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,76 @@
+/* source: what a model file is once it has been checked: keys and named tensors over mapped bytes.
+ *
+ * GGUF files and Hugging Face folders both end here. Nothing behind this header knows which it was, except through
+ * pg_source.dialect: the names of keys and tensors are still those of the format (arch/ translates).
+ * Everything a caller can reach has been bounds-checked against the file. A source is immutable after open. */
+#ifndef PG_SOURCE_H
+#define PG_SOURCE_H
+
+#include "../../kernels/tensor.h"
+#include "../status.h"
+
+typedef struct pg_source pg_source;
+
+enum { PG_DIALECT_GGUF = 0, PG_DIALECT_HF = 1 };
+
+typedef enum pg_key_type { PG_KEY_NONE, PG_KEY_INT, PG_KEY_FLOAT, PG_KEY_BOOL, PG_KEY_STRING, PG_KEY_ARRAY } pg_key_type;
+
+/* A text in the source; not terminated, may hold any bytes. */
+typedef struct pg_text {
+    const char *data;
+    size_t n;
+} pg_text;
+
+typedef struct pg_source_tensor {
+    pg_text name;
+    pg_tensor view; /* shape in storage order: a PyTorch [out, in] is {in, out} */
+} pg_source_tensor;
+
+/* Open a GGUF file (with its further shards) or a Hugging Face folder.
+ * use_mmap 0: bytes are read into memory of our own. metadata_only 1: tensors are listed and checked, their bytes are
+ * neither read nor touched (they are still mapped; GGUF vocabulary-only files have none).
+ * A folder needs config.json and *.safetensors; its JSON files are reached by pg_source_json.
+ * Errors: PG_ENOTFOUND, PG_EFORMAT, PG_EUNSUPPORTED, PG_EMEMORY, PG_EIO; each message names the file and the key or
+ * tensor at fault and says what was expected. */
+int pg_source_open(const char *path, int use_mmap, pg_source **out, pg_error *err);
+void pg_source_close(pg_source *s);
+
+int pg_source_dialect(const pg_source *s);
+const char *pg_source_path(const pg_source *s);
+double pg_source_bytes(const pg_source *s); /* of all tensors */
+
+/* Keys. GGUF: the file's own names. Hugging Face: config.json with nested objects joined by dots
+ * ("rope_scaling.factor"); JSON null counts as absent. */
+pg_key_type pg_source_key(const pg_source *s, const char *name);
+/* Each getter returns 1 and fills *out; 0 when the key is absent (out untouched); PG_EFORMAT when it has another type
+ * or does not fit (any integer width is taken for an integer, an integer for a float, 0/1 not for a bool). */
+int pg_source_int(const pg_source *s, const char *name, int64_t min, int64_t max, int64_t *out, pg_error *err);
+int pg_source_float(const pg_source *s, const char *name, double *out, pg_error *err);
+int pg_source_bool(const pg_source *s, const char *name, int *out, pg_error *err);
+int pg_source_text(const pg_source *s, const char *name, pg_text *out, pg_error *err);
+/* Arrays: length (0 absent is told apart by pg_source_key), and one element; the same returns. */
+int64_t pg_source_count(const pg_source *s, const char *name);
+int pg_source_int_at(const pg_source *s, const char *name, int64_t i, int64_t min, int64_t max, int64_t *out,
+                     pg_error *err); /* bools count as 0 and 1 here */
+int pg_source_float_at(const pg_source *s, const char *name, int64_t i, double *out, pg_error *err);
+int pg_source_text_at(const pg_source *s, const char *name, int64_t i, pg_text *out, pg_error *err);
+/* A cursor over a long string array: calls see(ud, i, text) for each element in one pass; a negative return stops it
+ * and is returned. PG_ENOTFOUND when absent, PG_EFORMAT when it is not an array of strings. */
+int pg_source_each_text(const pg_source *s, const char *name, int (*see)(void *ud, int64_t i, pg_text text), void *ud,
+                        pg_error *err);
+
+/* Tensors. */
+int pg_source_n_tensor(const pg_source *s);
+const pg_source_tensor *pg_source_tensor_at(const pg_source *s, int i);
+const pg_source_tensor *pg_source_find(const pg_source *s, const char *name); /* NULL: absent; O(1) */
+
+/* Touch every page of the tensors once, telling done/total bytes; see returns < 0 to stop (that is returned).
+ * lock: mlock them as well (PG_EMEMORY with advice when the system refuses). */
+int pg_source_prefetch(pg_source *s, int lock, int (*see)(void *ud, double done, double total), void *ud,
+                       pg_error *err);
+
+/* Hugging Face folders: the bytes of a file beside config.json ("tokenizer.json", "chat_template.jinja"), owned by the
+ * source, good until it is closed. 1 found, 0 absent, PG_E*. GGUF: always 0. */
+int pg_source_file(pg_source *s, const char *name, pg_text *out, pg_error *err);
+
+#endif

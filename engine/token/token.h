@@ -1,0 +1,16 @@
+/* token: text to token ids and back. Built from a source (GGUF keys) or from tokenizer.json; afterwards immutable and
+ * safe from any thread. The public functions of perigee.h (pg_encode, pg_decode, pg_detok_*) live here as well. */
+#ifndef PG_TOKEN_H
+#define PG_TOKEN_H
+
+#include "../load/source.h"
+
+/* From an open source: GGUF keys tokenizer.ggml.*, or a folder's tokenizer.json with tokenizer_config.json,
+ * special_tokens_map.json, generation_config.json and chat_template.jinja. PG_ENOTFOUND when it has no tokenizer.
+ * The tokenizer copies what it needs: the source may be closed. */
+int pg_tokenizer_from_source(pg_source *s, pg_tokenizer **out, pg_error *err);
+
+/* Bytes of the longest token as decoded text (bound for buffers of streams). */
+int32_t pg_tokenizer_longest(const pg_tokenizer *t);
+
+#endif

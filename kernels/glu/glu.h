@@ -1,0 +1,20 @@
+/* glu: gated activations of one row, y[i] = act(g[i]) * u[i]; y may be g or u.
+ *   PG_GLU_SILU  silu(g) * u, silu(x) = x / (1 + exp(-x))
+ *   PG_GLU_GELU  0.5 g (1 + tanh(sqrt(2/pi) (g + 0.044715 g^3))) * u
+ *   PG_GLU_OSS   g = min(g, limit); u = clamp(u, -limit, limit); (u + 1) * g / (1 + exp(-1.702 g))
+ *   PG_GLU_CLAMP g = min(g, limit); u = clamp(u, -limit, limit); silu(g) * u
+ * Variants: within 2e-6 relative (plus 1e-30) of _ref for finite input; NaN stays NaN; +-inf as the formula says.
+ * pg_expsum: s[i] = exp(s[i] - top) for n scores, returns their sum in a fixed order; scores of -inf give 0.
+ *   (attention's softmax; here because it shares the vector exponential.)
+ * Source: Shazeer, GLU Variants Improve Transformer, 2020; OpenAI gpt-oss model description. */
+#ifndef PG_GLU_H
+#define PG_GLU_H
+
+#include <stdint.h>
+
+enum { PG_GLU_SILU = 0, PG_GLU_GELU = 1, PG_GLU_OSS = 2, PG_GLU_CLAMP = 3 };
+
+typedef void pg_glu_fn(float *y, const float *g, const float *u, int64_t n, int kind, float limit);
+typedef float pg_expsum_fn(float *s, float top, int64_t n);
+
+#endif
