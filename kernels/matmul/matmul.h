@@ -13,7 +13,8 @@
  *   pg_fdot    dot product of two f32 vectors with 16 running sums: sum j takes k = j mod 16 in order (fmaf), then
  *              sums are folded 16 -> 8 -> 4 -> 2 -> 1 (j with j + half). n may be odd; all variants bit for bit.
  *   pg_q8row   rounds n floats (n % 32 == 0) to pg_q8: d = amax / 127, q = round-half-even(x * (127 / amax));
- *              amax == 0 gives d = 0, q = 0; any NaN or infinity gives d = NaN, q = 0. isum = sum of 16 q's.
+ *              amax == 0, or so small that 127 / amax overflows, gives d = 0, q = 0; any NaN or infinity gives
+ *              d = NaN, q = 0. isum = sum of 16 q's. All variants bit for bit.
  *   pg_qdot_<type>  y = sum over blocks of the stored row (n columns) with the rounded row; integer products exact,
  *              block factors in f32. Variants may order block sums differently: within 1e-5 of sum |terms| of _ref.
  * Source: block quantised products as in the GGML family of engines (layouts only). */

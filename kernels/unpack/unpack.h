@@ -3,7 +3,8 @@
  * pg_unpack_<type>: y[0..n) = values of n stored elements, n a multiple of the type's block; x any alignment.
  * Every variant equals _ref bit for bit (one rounding at most per value, in the order the format's formula states).
  * pg_pack_<type> is the way back for the formats a KV cache may have: f32 -> f16, bf16, q8_0; nearest even (q8_0:
- * d = amax / 127 stored as f16, q = round-half-away(x / d) with the f32 d, non-finite input gives d = NaN).
+ * d = amax / 127 stored as f16, q = round-half-away(x / d) with the f32 d, kept within +-127; d = 0 gives q = 0,
+ * non-finite input gives d = NaN, q = 0). A NaN stays a NaN; its payload may differ.
  * Source: block layouts of GGUF; E4M3 of OCP OFP8 (factors are applied by pg_unpack_row, not here). */
 #ifndef PG_UNPACK_H
 #define PG_UNPACK_H

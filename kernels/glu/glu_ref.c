@@ -1,0 +1,43 @@
+/* glu, reference: gated activations and the exponentials of a softmax.
+ *
+ * GELU is written as g / (1 + exp(-2 z)): the same function as 0.5 g (1 + tanh z), without the cancellation that would
+ * leave no correct digit of 1 + tanh z at z < -9. The arguments of exp are formed in f32 in one order that the vector
+ * variants repeat, for exp turns the rounding of a large argument into a relative error. */
+#include "../cpu/isa.h"
+
+#include <math.h>
+
+static float gate(float g, int kind)
+{
+    switch (kind) {
+    case PG_GLU_GELU: return g / (1.0f + expf(-1.5957691216f * g * (1.0f + 0.044715f * (g * g)))); /* 2 sqrt(2 / pi) */
+    case PG_GLU_OSS: return g / (1.0f + expf(-1.702f * g));
+    default: return g / (1.0f + expf(-g));
+    }
+}
+
+void pg_glu_ref(float *y, const float *g, const float *u, int64_t n, int kind, float limit)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float a = g[i], b = u[i];
+        if (kind == PG_GLU_OSS || kind == PG_GLU_CLAMP) {
+            /* comparisons that a NaN passes through, unlike fminf */
+            a = a > limit ? limit : a;
+            b = b > limit ? limit : b < -limit ? -limit : b;
+        }
+        if (kind == PG_GLU_OSS) b += 1.0f;
+        y[i] = gate(a, kind) * b;
+    }
+}
+
+float pg_expsum_ref(float *s, float top, int64_t n)
+{
+    float sum[16] = { 0 };
+    for (int64_t i = 0; i < n; i++) {
+        s[i] = s[i] == -INFINITY ? 0.0f : expf(s[i] - top); /* even if top is -inf: a row that sees nothing */
+        sum[i % 16] += s[i];
+    }
+    for (int half = 8; half > 0; half /= 2)
+        for (int j = 0; j < half; j++) sum[j] += sum[j + half];
+    return sum[0];
+}

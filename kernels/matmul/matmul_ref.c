@@ -1,0 +1,50 @@
+/* matmul, reference rows of float arithmetic and of rounding activations. fmaf is meant where it stands: the
+ * contract is one rounding a step. */
+#include "../cpu/isa.h"
+
+#include <math.h>
+
+void pg_fpanel_ref(float *y, const float *const *x, const float *w, int n_row, int kb)
+{
+    for (int r = 0; r < n_row; r++)
+        for (int k = 0; k < kb; k++)
+            for (int o = 0; o < PG_PANEL; o++)
+                y[PG_PANEL * r + o] = fmaf(x[r][k], w[(int64_t)PG_PANEL * k + o], y[PG_PANEL * r + o]);
+}
+
+float pg_fdot_ref(const float *a, const float *b, int64_t n)
+{
+    float sum[16] = { 0 };
+    for (int64_t k = 0; k < n; k++) sum[k % 16] = fmaf(a[k], b[k], sum[k % 16]);
+    for (int half = 8; half > 0; half /= 2)
+        for (int j = 0; j < half; j++) sum[j] += sum[j + half];
+    return sum[0];
+}
+
+/* Largest magnitude of 32 numbers, NaN if one of them is not finite. */
+static float amax32(const float *x)
+{
+    float amax = 0;
+    for (int i = 0; i < 32; i++) {
+        if (!isfinite(x[i])) return NAN;
+        amax = fmaxf(amax, fabsf(x[i]));
+    }
+    return amax;
+}
+
+void pg_q8row_ref(pg_q8 y, const float *x, int64_t n)
+{
+    for (int64_t b = 0; b < n / 32; b++) {
+        const float amax = amax32(x + 32 * b), inv = 127.0f / amax;
+        const int whole = isfinite(inv) && amax > 0; /* false: zero, so small that inv overflows, or not finite */
+        y.d[b] = whole ? amax / 127.0f : isnan(amax) ? amax : 0.0f;
+        for (int64_t k = 2 * b; k < 2 * b + 2; k++) {
+            int sum = 0;
+            for (int64_t i = 16 * k; i < 16 * k + 16; i++) {
+                y.q[i] = whole ? (int8_t)rintf(x[i] * inv) : 0;
+                sum += y.q[i];
+            }
+            y.isum[k] = (int16_t)sum;
+        }
+    }
+}
