@@ -14,7 +14,7 @@
  * printed as they are; too long a line is cut at a character. */
 int pg_fail(pg_error *err, int code, const char *format, ...) PG_PRINTF(3, 4);
 
-/* Put "prefix: " before the message that err holds (NULL is fine); returns err's code, or PG_OK when err is NULL. */
+/* Put "prefix: " before the message that err holds (NULL is fine), set its code and return it. */
 int pg_fail_at(pg_error *err, int code, const char *format, ...) PG_PRINTF(3, 4);
 
 /* Log one line to the callback of pg_log_set, if there is one for this level. */

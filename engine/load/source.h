@@ -27,9 +27,9 @@ typedef struct pg_source_tensor {
 } pg_source_tensor;
 
 /* Open a GGUF file (with its further shards) or a Hugging Face folder.
- * use_mmap 0: bytes are read into memory of our own. metadata_only 1: tensors are listed and checked, their bytes are
- * neither read nor touched (they are still mapped; GGUF vocabulary-only files have none).
- * A folder needs config.json and *.safetensors; its JSON files are reached by pg_source_json.
+ * use_mmap 1: tensors are listed and checked against the size of the file, their bytes are not touched.
+ * use_mmap 0: all bytes are read into memory of our own before this returns.
+ * A folder needs config.json and *.safetensors; its other files are reached by pg_source_file.
  * Errors: PG_ENOTFOUND, PG_EFORMAT, PG_EUNSUPPORTED, PG_EMEMORY, PG_EIO; each message names the file and the key or
  * tensor at fault and says what was expected. */
 int pg_source_open(const char *path, int use_mmap, pg_source **out, pg_error *err);
