@@ -1,46 +1,212 @@
-# perigee: the only build file. `make help` lists the targets.
+# perigee: the only build file. `make help` lists the targets; every variable below can be set on the command line.
 CC      ?= cc
+AR      ?= ar
+LUAJIT  ?= luajit
+OPT     ?= -O3
+# SAN=1: address and undefined-behaviour sanitizers, in a build folder of its own. WERROR=1: warnings are errors.
+# FAST=1: the quick part of the tests. V=1: show whole commands. BUILD=folder: build elsewhere.
 PREFIX  ?= /usr/local
 DESTDIR ?=
-LUAJIT  ?= luajit
-B       := build$(if $(SAN),-san)
-VERSION := $(shell awk '/PG_VERSION_(MAJOR|MINOR|PATCH)/ && /define/ { printf "%s%s", d, $$3; d = "." }' engine/include/perigee.h)
-SOMAJOR := 0
-ARCH    := $(shell uname -m)
+BINDIR  ?= $(PREFIX)/bin
+LIBDIR  ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+DATADIR ?= $(PREFIX)/share
+LUADIR  ?= $(DATADIR)/lua/5.1
+LUACDIR ?= $(LIBDIR)/lua/5.1
+DOCDIR  ?= $(DATADIR)/doc/perigee
+MODELDIR ?= $(DATADIR)/perigee/models
 
-OPT     ?= -O3
-WARN    := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings -Werror
-CFLAGS_ := -std=c11 -D_GNU_SOURCE -g $(OPT) $(WARN) -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno -pthread -MMD -MP -Iengine/include
+BUILD    = build$(if $(SAN),-san)
+B       := $(BUILD)
+HEADER  := engine/include/perigee.h
+MODEL   := examples/models/perigee-voices.q8_0.gguf
+VERSION := $(shell awk '/define PG_VERSION_/ { printf "%s%s", dot, $$3; dot = "." }' $(HEADER))
+SONAME  := libperigee.so.0
+SOFILE  := libperigee.so.$(VERSION)
+# Both ask at parse time and may run before there is a compiler (make deps installs it), so both have an answer then.
+ARCH    := $(firstword $(subst -, ,$(or $(shell $(CC) -dumpmachine 2>/dev/null),$(shell uname -m))))
+LUAINC  = $(or $(shell pkg-config --cflags luajit 2>/dev/null),-I/usr/include/luajit-2.1)
+
+# ---- Debian's names of what is used, by what it is used for -----------------------------------------------------------
+DEPS_RUN  := gcc libc6-dev luajit libluajit-5.1-dev libutf8proc-dev libjansson-dev libpcre2-dev lua-cjson
+DEPS_TEST := $(DEPS_RUN) lua-busted
+DEPS_LINT := $(DEPS_RUN) git clang-format lua-check
+DEPS_ALL  := $(DEPS_TEST) $(DEPS_LINT) lua-ldoc clang pkg-config
+
+# ---- flags -------------------------------------------------------------------------------------------------------------
+WARN    := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings
+COMPILE := -std=c11 -D_GNU_SOURCE -g $(OPT) $(WARN) -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno \
+           -pthread -Iengine/include
 LIBS    := -ljansson -lpcre2-8 -lutf8proc -lm -lpthread
 ifdef SAN
-CFLAGS_ += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -DPG_SAN
-LDSAN   := -fsanitize=address,undefined
+COMPILE += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -DPG_SAN
+LINK    := -fsanitize=address,undefined
+else
+DEFS    := -Wl,-z,defs
 endif
+FLAGS    = $(COMPILE) $(EXTRA) $(if $(WERROR),-Werror) $(CPPFLAGS) $(CFLAGS)
+DEPFILE  = -MMD -MP -MF $@.d -MT $@
+say      = $(if $(V),,@echo "  $1 $@";)
 
-SRC := $(shell find kernels engine -name '*.c' | sort)
+# Files named for an instruction set are compiled for it and reached only after cpuid said yes; elsewhere they stay out.
+AVX512  := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma -mf16c
+%_avx2.o:   EXTRA := -mavx2 -mfma -mf16c
+%_avx512.o: EXTRA := $(AVX512)
+%_amx.o:    EXTRA := $(AVX512) -mamx-tile -mamx-int8 -mamx-bf16
+
+# ---- files -------------------------------------------------------------------------------------------------------------
+SRC := $(shell find kernels engine -name '*.c' | LC_ALL=C sort)
 ifeq ($(filter $(ARCH),x86_64 amd64),)
 SRC := $(filter-out %_avx2.c %_avx512.c %_amx.c,$(SRC))
 endif
-OBJ := $(SRC:%.c=$(B)/%.o)
-TESTSRC := $(wildcard tests/c/*.c)
-TESTBIN := $(TESTSRC:tests/c/%.c=$(B)/tests/%)
+OBJ     := $(SRC:%.c=$(B)/%.o)
+EXTOBJ  := $(patsubst %.c,$(B)/%.o,$(wildcard ext/*.c))
+LUAFILES := $(shell find lua/perigee -name '*.lua' | LC_ALL=C sort)
+TESTS   := $(patsubst tests/c/%.c,$(B)/tests/%,$(wildcard tests/c/*.c))
+BENCHES := $(patsubst tests/bench/%.c,$(B)/bench/%,$(wildcard tests/bench/*.c))
+EXAMPLES := $(patsubst examples/%.c,$(B)/examples/%,$(wildcard examples/*.c))
+LIB     := $(B)/libperigee.a
+CORE    := $(B)/lua/perigee/core.so
 
-%_avx2.o: CFLAGS_ += -mavx2 -mfma -mf16c
-%_avx512.o: CFLAGS_ += -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma -mf16c
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.PHONY: all deps demo test bench lint doc install install-module uninstall env clean help examples tests FORCE
+FORCE:
 
-.PHONY: all
-all: $(B)/libperigee.a
+all: $(LIB) $(B)/libperigee.so $(CORE) $(B)/bin/perigee $(B)/perigee.pc ## libraries, Lua module, command (default)
 
-$(B)/%.o: %.c
+# A change of compiler or flags rebuilds everything; an unchanged one nothing.
+$(B)/flags: FORCE
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_) $(CFLAGS) -c -o $@ $<
+	$(file >$@.new,$(CC) $(COMPILE) $(AVX512) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
+	@if cmp -s $@.new $@; then rm -f $@.new; else mv -f $@.new $@; fi
 
-$(B)/libperigee.a: $(OBJ)
+$(B)/%.o: %.c $(B)/flags
+	@mkdir -p $(@D)
+	$(call say,CC)$(CC) $(FLAGS) $(DEPFILE) -c -o $@ $<
+
+$(LIB): $(OBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	$(call say,AR)$(AR) rcs $@ $^
 
-$(B)/tests/%: tests/c/%.c $(B)/libperigee.a
+$(B)/$(SOFILE): $(OBJ)
+	$(call say,LD)$(CC) -shared -Wl,-soname,$(SONAME) $(DEFS) $(LINK) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(B)/libperigee.so: $(B)/$(SOFILE)
+	@ln -sf $(SOFILE) $(B)/$(SONAME)
+	@ln -sf $(SONAME) $@
+
+# The module carries the whole library, so that one file serves Lua. Lua's own symbols come from the program that loads
+# it; -Bsymbolic keeps it to its own copy when that program has a libperigee already.
+$(CORE): $(EXTOBJ) $(OBJ)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_) $(CFLAGS) -o $@ $< $(B)/libperigee.a $(LDSAN) $(LIBS)
+	$(call say,LD)$(CC) -shared -Wl,-Bsymbolic $(LINK) $(LDFLAGS) -o $@ $^ $(LIBS)
 
--include $(OBJ:.o=.d) $(TESTBIN:=.d)
+$(EXTOBJ): EXTRA = -I$(B)/ext $(LUAINC)
+$(EXTOBJ): $(B)/ext/cdef.inc
+$(B)/ext/cdef.inc: ext/cdef.awk $(HEADER)
+	@mkdir -p $(@D)
+	$(call say,AWK)awk -f ext/cdef.awk $(HEADER) >$@
+
+# The command as it stands in the tree, and (in install) as it stands under a prefix: the same script, told where to look.
+launcher = sed -e 's|@LUADIR@|$1|g' -e 's|@LUACDIR@|$2|g' ext/perigee.sh
+$(B)/bin/perigee: ext/perigee.sh
+	@mkdir -p $(@D)
+	@$(call launcher,$$here/../../lua,$$here/../lua) >$@
+	@chmod 755 $@
+
+pkgconfig = printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$(LIBDIR)' 'includedir=$(INCLUDEDIR)' '' 'Name: perigee' \
+	'Description: mixture-of-experts language-model engine' 'Version: $(VERSION)' \
+	'Libs: -L$${libdir} -lperigee' 'Libs.private: $(LIBS)' 'Cflags: -I$${includedir}'
+$(B)/perigee.pc: FORCE
+	@mkdir -p $(@D)
+	@$(pkgconfig) >$@
+
+define program
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) $(FLAGS) $(DEPFILE) $(LINK) $(LDFLAGS) -o $@ $< $(LIB) $(LIBS)
+endef
+$(B)/tests/%: tests/c/%.c $(LIB)
+	$(program)
+$(B)/bench/%: tests/bench/%.c $(LIB)
+	$(program)
+$(B)/examples/%: examples/%.c $(LIB)
+	$(program)
+tests: $(TESTS)
+examples: all $(EXAMPLES) ## C examples into build/examples (those in Lua run as they stand)
+
+# ---- what people call --------------------------------------------------------------------------------------------------
+# Each installs what it needs before it builds: hence a make below this one, with all the cores unless told otherwise.
+MAKEFLAGS += --no-print-directory
+jobs = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc 2>/dev/null || echo 1))
+
+demo: ## install what is missing, build, and let the bundled model tell a story
+	@$(MAKE) deps WANT="$(DEPS_RUN)"
+	@$(MAKE) $(jobs) all
+	@$(B)/bin/perigee run -p 'Once upon a time there was a little fox who lived at the edge of the forest.' \
+		--seed 7 --max-new 160
+
+test: ## everything that needs no GPU and no download
+	@$(MAKE) deps WANT="$(DEPS_TEST)"
+	@$(MAKE) $(jobs) all tests
+	@B='$(B)' SAN='$(SAN)' FAST='$(FAST)' LUAJIT='$(LUAJIT)' CC='$(CC)' bash tests/run.sh
+
+bench: all $(BENCHES) ## time the kernels and the engine
+	@for b in $(BENCHES); do echo "== $${b##*/}"; $$b || exit 1; done
+	@eval "$$($(MAKE) -s env)"; for b in $(wildcard tests/bench/*.lua); do \
+		echo "== $${b##*/}"; $(LUAJIT) $$b || exit 1; done
+
+lint: ## format, luacheck, direction of includes, exported symbols, file length, words
+	@$(MAKE) deps WANT="$(DEPS_LINT)"
+	@$(MAKE) $(jobs) all
+	@B=$(B) bash tests/lint/run.sh
+
+doc: ## the Lua reference into doc/, the C header beside it
+	ldoc -q -f markdown .
+	cp $(HEADER) doc/
+
+deps: ## install the Debian or Ubuntu packages that are missing
+	@sh tests/deps.sh $(or $(WANT),$(DEPS_ALL))
+
+env: ## print what a shell needs to use the tree: eval "$$(make -s env)"
+	@printf '%s\n' "export LUA_PATH='$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;'\"\$${LUA_PATH:-;}\"" \
+		"export LUA_CPATH='$(abspath $(B))/lua/?.so;'\"\$${LUA_CPATH:-;}\"" \
+		"export PATH='$(abspath $(B))/bin':\"\$$PATH\"" \
+		"export LD_LIBRARY_PATH='$(abspath $(B))'\"\$${LD_LIBRARY_PATH:+:\$$LD_LIBRARY_PATH}\""
+
+# Paths in the installed command are relative where they can be, so that a staged or moved prefix works too.
+beside = $(patsubst $(PREFIX)/%,$$here/../%,$1)
+COMMAND_LUADIR  = $(call beside,$(LUADIR))
+COMMAND_LUACDIR = $(call beside,$(LUACDIR))
+install: install-module ## into PREFIX (default /usr/local), below DESTDIR; LIBDIR, INCLUDEDIR, LUADIR, LUACDIR ... move parts
+	install -d '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(INCLUDEDIR)' '$(DESTDIR)$(DOCDIR)'
+	install -m 644 $(LIB) '$(DESTDIR)$(LIBDIR)'
+	install -m 755 $(B)/$(SOFILE) '$(DESTDIR)$(LIBDIR)'
+	ln -sf $(SOFILE) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
+	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libperigee.so'
+	install -m 644 $(HEADER) '$(DESTDIR)$(INCLUDEDIR)'
+	install -m 644 $(B)/perigee.pc '$(DESTDIR)$(LIBDIR)/pkgconfig'
+	install -m 644 README.md CHANGELOG.md LICENSE '$(DESTDIR)$(DOCDIR)'
+
+# What a Lua package holds: module, core, command and model, the last beside the module since a rock has no other place.
+install-module: all
+	@for f in $(LUAFILES:lua/%=%); do install -D -m 644 lua/$$f '$(DESTDIR)$(LUADIR)'/$$f || exit 1; done
+	install -D -m 755 $(CORE) '$(DESTDIR)$(LUACDIR)/perigee/core.so'
+	@$(call launcher,$(COMMAND_LUADIR),$(COMMAND_LUACDIR)) >$(B)/perigee.installed
+	install -D -m 755 $(B)/perigee.installed '$(DESTDIR)$(BINDIR)/perigee'
+	install -D -m 644 $(MODEL) '$(DESTDIR)$(MODELDIR)/$(notdir $(MODEL))'
+
+uninstall: ## take out what install put there
+	rm -f '$(DESTDIR)$(LIBDIR)'/libperigee.a '$(DESTDIR)$(LIBDIR)'/libperigee.so*
+	rm -f '$(DESTDIR)$(LIBDIR)/pkgconfig/perigee.pc' '$(DESTDIR)$(INCLUDEDIR)/perigee.h' '$(DESTDIR)$(BINDIR)/perigee'
+	rm -rf '$(DESTDIR)$(LUADIR)/perigee' '$(DESTDIR)$(LUACDIR)/perigee' '$(DESTDIR)$(DOCDIR)'
+	rm -f '$(DESTDIR)$(MODELDIR)/$(notdir $(MODEL))'
+	-rmdir '$(DESTDIR)$(MODELDIR)' '$(DESTDIR)$(DATADIR)/perigee' 2>/dev/null
+
+clean: ## remove every build folder and the made documents
+	rm -rf build build-* doc
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { gsub(/\$$\$$/, "$$", $$2); printf "  %-10s %s\n", $$1, $$2 }' Makefile
+
+-include $(OBJ:=.d) $(EXTOBJ:=.d) $(TESTS:=.d) $(BENCHES:=.d) $(EXAMPLES:=.d)

@@ -1,0 +1,31 @@
+rockspec_format = "3.0"
+package = "perigee"
+version = "scm-1"
+source = { url = "git+https://github.com/perigee/perigee.git" }
+description = {
+   summary = "A mixture-of-experts language-model engine that you script in Lua",
+   detailed = [[
+      perigee runs mixture-of-experts language models on the CPU from LuaJIT: a C engine that works on a thread of its
+      own, and a thin Lua layer over it. A small model ships with it. Needs LuaJIT 2.1, a C compiler, GNU make, and the
+      development files of LuaJIT, jansson, pcre2 and utf8proc.]],
+   license = "MIT",
+}
+dependencies = { "lua == 5.1" }
+supported_platforms = { "linux" }
+build = {
+   type = "make",
+   build_target = "all",
+   build_variables = {
+      CC = "$(CC)",
+      LUAINC = "-I$(LUA_INCDIR)",
+   },
+   install_target = "install-module",
+   install_variables = {
+      LUADIR = "$(LUADIR)",
+      LUACDIR = "$(LIBDIR)",
+      BINDIR = "$(BINDIR)",
+      COMMAND_LUADIR = "$$here/../share/lua/5.1",       -- where the rock's files end up, not where make puts them
+      COMMAND_LUACDIR = "$$here/../lib/lua/5.1",
+      MODELDIR = "$(LUADIR)/perigee/models",
+   },
+}

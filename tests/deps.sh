@@ -1,0 +1,33 @@
+#!/bin/sh
+# Install the Debian packages named as arguments, those that are missing; when none is, nothing is called and nothing
+# printed. It runs before there is a compiler, a Lua or a bash-only tool, hence plain sh.
+set -u
+missing=
+command -v dpkg-query >/dev/null 2>&1 || {
+    echo "deps: this system has no dpkg; needed, by Debian's names: $*"
+    exit 0
+}
+for name in "$@"; do
+    state=$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null) || state=
+    case "$state: $missing " in
+    installed:* | *" $name "*) ;;
+    *) missing="$missing $name" ;;
+    esac
+done
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" = 0 ]; then
+    root=env
+elif command -v sudo >/dev/null 2>&1 && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
+    root="sudo env"
+else
+    echo "deps: missing packages; as root, or with sudo, run:" >&2
+    echo "  apt-get update && apt-get install -y --no-install-recommends$missing" >&2
+    exit 1
+fi
+echo "deps: installing$missing"
+# An unreachable index among several does not matter if the packages can be had: install is the judge.
+$root apt-get update -qq || echo "deps: apt-get update failed; trying the lists that are here" >&2
+# shellcheck disable=SC2086
+$root DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=120 install -y \
+    --no-install-recommends $missing

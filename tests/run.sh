@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# Run every test program and every spec, a line each, and close with the true totals: "N passed, N failed".
+#
+# A program that crashes, runs out of time or does not say how it went counts as one failure, and so does a run in
+# which nothing ran. Programs named rows* and golden* run again for each lower instruction set that the machine has.
+# `make test` calls this; it sets B (the build folder), SAN, FAST, LUAJIT and CC.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+B=${B:-build}
+limit=${PERIGEE_TEST_SECONDS:-900}
+out=$(mktemp) || exit 1
+trap 'rm -f "$out"' EXIT
+passed=0 failed=0 skipped=0
+
+# report NAME STATUS PASSED FAILED [SKIPPED]: add one program's counts; without counts, or with a status that they do
+# not explain, something went wrong that the program could not say.
+report() {
+    local name=$1 status=$2 ok=${3:-} bad=${4:-} skip=${5:-0} why=
+    case $status in
+    0) ;;
+    124 | 137) why=" (out of time or killed)" ;;
+    1) [ "${bad:-0}" -gt 0 ] || why=" (exit status 1)" ;;
+    *) why=" (exit status $status)" ;;
+    esac
+    [ -n "$ok" ] || why="${why:- (said no result)}"
+    ok=${ok:-0} bad=${bad:-0}
+    [ -z "$why" ] || bad=$((bad + 1))
+    [ $((ok + bad + skip)) -gt 0 ] || { bad=1 why=" (ran nothing)"; }
+    printf '%-28s %s passed, %s failed%s%s\n' "$name" "$ok" "$bad" "$([ "$skip" = 0 ] || echo ", $skip skipped")" "$why"
+    [ "$bad" = 0 ] || tail -n 60 "$out" | sed 's/^/    /'
+    passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
+}
+
+# program NAME LABEL: run one C program; what it says did not run is passed on.
+program() {
+    local counts
+    timeout -k 10 "$limit" "$B/tests/$1" >"$out" 2>&1 </dev/null
+    local status=$?
+    counts=$(sed -nE 's/^[A-Za-z0-9_.-]+: ([0-9]+) passed, ([0-9]+) failed$/\1 \2/p' "$out" | tail -n 1)
+    grep -h 'did not run' "$out" | sed 's/^/    /'
+    # shellcheck disable=SC2086
+    report "$2" "$status" $counts
+}
+
+has() { grep -qw "$1" /proc/cpuinfo 2>/dev/null; }
+lower=ref # every level below the machine's best: the best itself is what a plain run takes
+if has avx512_vnni; then lower="ref avx2"; fi
+if has amx_int8; then lower="ref avx2 avx512"; fi
+
+for source in tests/c/*.c; do
+    [ -e "$source" ] || continue
+    name=$(basename "$source" .c)
+    program "$name" "$name"
+    case $name in
+    rows* | golden*) for isa in $lower; do PERIGEE_ISA=$isa program "$name" "$name ($isa)"; done ;;
+    esac
+done
+
+root=$PWD
+case $B in /*) build=$B ;; *) build=$root/$B ;; esac
+export LUA_PATH="$root/lua/?.lua;$root/lua/?/init.lua;$root/tests/spec/?.lua;;" LUA_CPATH="$build/lua/?.so;;"
+export PATH="$build/bin:$PATH"
+preload=()
+if [ -n "${SAN:-}" ]; then
+    # The interpreter is not instrumented: the sanitizer must come first, and its leak report would be about others.
+    preload=(env "LD_PRELOAD=$(${CC:-cc} -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0)
+fi
+for spec in tests/spec/*_spec.lua; do
+    [ -e "$spec" ] || continue
+    timeout -k 10 "$limit" "${preload[@]}" busted --lua="${LUAJIT:-luajit}" -o plainTerminal "$spec" >"$out" 2>&1 </dev/null
+    status=$?
+    counts=$(sed -nE 's,^([0-9]+) success(es)? / ([0-9]+) failures? / ([0-9]+) errors? / ([0-9]+) pending.*,\1 \3 \4 \5,p' \
+        "$out" | tail -n 1)
+    name=$(basename "$spec" .lua)
+    if [ -n "$counts" ]; then
+        read -r ok bad errors pending <<<"$counts"
+        [ "$status" -le $((bad + errors)) ] && status=$((status > 0))
+        report "$name" "$status" "$ok" $((bad + errors)) "$pending"
+    else
+        report "$name" "$status"
+    fi
+done
+
+[ $((passed + failed)) -gt 0 ] || { echo "no test ran"; failed=1; }
+echo "$passed passed, $failed failed$([ "$skipped" = 0 ] || echo ", $skipped skipped")"
+[ "$failed" = 0 ]
