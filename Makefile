@@ -77,8 +77,7 @@ all: $(LIB) $(B)/libperigee.so $(CORE) $(B)/bin/perigee $(B)/perigee.pc ## libra
 
 # A change of compiler or flags rebuilds everything; an unchanged one nothing.
 $(B)/flags: FORCE
-	@mkdir -p $(@D)
-	$(file >$@.new,$(CC) $(COMPILE) $(AVX512) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
+	$(shell mkdir -p $(@D))$(file >$@.new,$(CC) $(COMPILE) $(AVX512) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
 	@if cmp -s $@.new $@; then rm -f $@.new; else mv -f $@.new $@; fi
 
 $(B)/%.o: %.c $(B)/flags

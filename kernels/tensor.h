@@ -40,12 +40,14 @@ static inline pg_tensor pg_tensor_rows(const pg_tensor *t, int64_t first, int64_
     return v;
 }
 
-/* Matrix i of a stack {K, N, n}. The view borrows t's data. */
+/* Matrix i of a stack {K, N, n}; a stack may be cut out of one tall matrix, whose factors then go on counting rows.
+ * The view borrows t's data. */
 static inline pg_tensor pg_tensor_slice(const pg_tensor *t, int64_t i)
 {
     pg_tensor v = *t;
     v.data = (const char *)t->data + i * t->stride[2];
     v.shape[2] = 1;
+    v.row0 = t->row0 + i * (t->stride[2] / t->stride[1]);
     return v;
 }
 

@@ -237,7 +237,6 @@ typedef struct pg_stats {
     int32_t waiting, running;               /* requests now */
     int32_t kv_pages_used, kv_pages;        /* pages of kv_page_tokens tokens */
     int32_t kv_page_tokens;
-    double step_allocations;                /* heap allocations made inside steps (debug builds count; else 0) */
 } pg_stats;
 
 PG_API int pg_engine_stats(pg_engine *e, pg_stats *out, pg_error *err);

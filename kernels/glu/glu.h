@@ -10,9 +10,7 @@
 #ifndef PG_GLU_H
 #define PG_GLU_H
 
-#include <stdint.h>
-
-enum { PG_GLU_SILU = 0, PG_GLU_GELU = 1, PG_GLU_OSS = 2, PG_GLU_CLAMP = 3 };
+#include "../op.h" /* PG_GLU_* */
 
 typedef void pg_glu_fn(float *y, const float *g, const float *u, int64_t n, int kind, float limit);
 typedef float pg_expsum_fn(float *s, float top, int64_t n);

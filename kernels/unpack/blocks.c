@@ -2,18 +2,12 @@
  * formulas of the format, an element at a time, and as slow as that is. */
 #include "blocks.h"
 
-static const int8_t iq4_value[16] = { -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113 };
-static const int8_t fp4_twice[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12 }; /* E2M1, doubled */
+const int8_t pg_iq4_value[16] = { -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113 };
+const int8_t pg_fp4_twice[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12 };
 
 static float f16_at(const uint8_t *w)
 {
     return pg_f16_to_f32((uint16_t)(w[0] | w[1] << 8));
-}
-
-/* 2^(e - 128): half of the E8M0 scale, to go with the doubled E2M1 values. 255 is read as a number, as GGML does. */
-static float e8m0_half(uint8_t e)
-{
-    return pg_f32_from_bits(e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23);
 }
 
 /* Element i < 32 of 16 bytes: low nibbles first, then high. */
@@ -68,13 +62,13 @@ void pg_block_q5_1(pg_block *b, const uint8_t *w)
 void pg_block_iq4_nl(pg_block *b, const uint8_t *w)
 {
     fill(b, 2, f16_at(w), 0);
-    for (int i = 0; i < 32; i++) b->q[i] = iq4_value[nibble(w + 2, i)];
+    for (int i = 0; i < 32; i++) b->q[i] = pg_iq4_value[nibble(w + 2, i)];
 }
 
 void pg_block_mxfp4(pg_block *b, const uint8_t *w)
 {
-    fill(b, 2, e8m0_half(w[0]), 0);
-    for (int i = 0; i < 32; i++) b->q[i] = fp4_twice[nibble(w + 1, i)];
+    fill(b, 2, pg_e8m0_half(w[0]), 0);
+    for (int i = 0; i < 32; i++) b->q[i] = pg_fp4_twice[nibble(w + 1, i)];
 }
 
 void pg_block_iq4_xs(pg_block *b, const uint8_t *w)
@@ -86,7 +80,7 @@ void pg_block_iq4_xs(pg_block *b, const uint8_t *w)
         const int scale = (low[j / 2] >> 4 * (j % 2) & 15) | (high >> 2 * j & 3) << 4;
         b->d[k] = f16_at(w) * (float)(scale - 32);
     }
-    for (int i = 0; i < 256; i++) b->q[i] = iq4_value[nibble(qs + 16 * (i / 32), i % 32)];
+    for (int i = 0; i < 256; i++) b->q[i] = pg_iq4_value[nibble(qs + 16 * (i / 32), i % 32)];
 }
 
 void pg_block_q2_k(pg_block *b, const uint8_t *w)

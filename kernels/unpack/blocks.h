@@ -14,6 +14,15 @@ typedef struct pg_block {
     int8_t q[256];      /* only the format's block size is filled */
 } pg_block;
 
+extern const int8_t pg_iq4_value[16]; /* what a 4-bit code of IQ4_NL and IQ4_XS stands for */
+extern const int8_t pg_fp4_twice[16]; /* E2M1, doubled to be whole */
+
+/* 2^(e - 128): half of the E8M0 scale, to go with the doubled E2M1 values. 255 is read as a number, as GGML does. */
+static inline float pg_e8m0_half(uint8_t e)
+{
+    return pg_f32_from_bits(e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23);
+}
+
 /* The formats: F(row suffix, dtype, has a minimum). */
 #define PG_BLOCK_LIST(F)    \
     F(q8_0, PG_Q8_0, 0)     \

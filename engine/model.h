@@ -1,0 +1,61 @@
+/* model: source + arch -> weights in slots, checked against the shapes that the numbers demand.
+ *
+ * Matrices stay where the file has them (views into the mapping); vectors, biases and what a checkpoint stores in an
+ * order of its own (gpt-oss) are converted into memory that the model owns. Immutable after open. */
+#ifndef PG_MODEL_H
+#define PG_MODEL_H
+
+#include "arch/arch.h"
+
+typedef struct pg_layer {
+    pg_tensor w[PG_T_COUNT];     /* matrices; dtype PG_DTYPE_NONE: absent */
+    const float *v[PG_T_COUNT];  /* vectors, or biases of the matrices; NULL: absent */
+    int32_t n[PG_T_COUNT];       /* length of v */
+    pg_tensor k_part, v_part;    /* MLA: per head {nope, kvl, H} or, turned, {kvl, nope, H}; and {kvl, head_v, H} */
+    int k_turned;
+    pg_router router;            /* of layers with experts */
+    pg_experts experts;          /* n_expert 0: a dense layer */
+} pg_layer;
+
+typedef struct pg_owned pg_owned;
+
+typedef struct pg_model {
+    pg_source *source;
+    const pg_arch *arch;
+    int weights; /* 0: opened for its numbers; large conversions are left out */
+    pg_hparams h;
+    pg_layer top;     /* slots outside layers */
+    pg_layer *layer;  /* [n_layer] */
+    float *freqs[2];  /* inverse frequencies: [0] everywhere, [1] layers with a window where they differ, or NULL */
+    int32_t n_moe_layer;
+    double owned_bytes; /* converted weights */
+    pg_owned *owned;
+} pg_model;
+
+/* Take over a source (closed with the model, also on failure). weights 0: only to look at (pg_describe). */
+int pg_model_open(pg_source *source, int weights, pg_model **out, pg_error *err);
+void pg_model_close(pg_model *m);
+
+/* Memory that lives as long as the model; NULL and *err filled when there is none. */
+void *pg_model_alloc(pg_model *m, size_t bytes, pg_error *err);
+
+/* experts.c: the routed experts of layer l in whatever way the source stores them; sets layer->experts.
+ * PG_OK also when the layer has none. */
+int pg_model_experts(pg_model *m, int l, pg_error *err);
+
+/* Find a layer's tensor by name without prefix and suffix ("attn_q"), l < 0: a top tensor. suffix: "weight", "bias" or
+ * "" for none. NULL: absent. */
+const pg_source_tensor *pg_model_find(const pg_model *m, int l, const char *name, const char *suffix);
+
+/* Check that a tensor is n0 x n1 x n2 (trailing ones may be folded) of a weight format, and view it so. FP8 gets its
+ * factors. */
+int pg_model_view(pg_model *m, const pg_source_tensor *t, int64_t n0, int64_t n1, int64_t n2, pg_tensor *out,
+                  pg_error *err);
+
+/* A tensor of n elements as f32 in owned memory (n 0: any length up to 2^20, told in *n_out). */
+int pg_model_vector(pg_model *m, const pg_source_tensor *t, int64_t n, const float **out, int32_t *n_out, pg_error *err);
+
+/* What the model is, in the words of perigee.h. */
+void pg_model_info(const pg_model *m, pg_info *info);
+
+#endif

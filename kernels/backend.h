@@ -1,0 +1,35 @@
+/* backend: runs a checked plan over the rows of a step. The engine never asks which device it is.
+ *
+ * "cpu" is built in; further backends register themselves when their library is loaded. */
+#ifndef PG_BACKEND_H
+#define PG_BACKEND_H
+
+#include "op.h"
+
+typedef struct pg_backend pg_backend;
+
+typedef struct pg_backend_ops {
+    const char *name;
+    /* Make room for running `code`: arena and scratch. Called once, before run. 0, or -1: no memory. */
+    int (*prepare)(pg_backend *b, const pg_code *code);
+    /* Bytes that prepare would take for this code. */
+    int64_t (*memory)(const pg_backend *b, const pg_code *code);
+    /* Run every op over the rows; allocates nothing, cannot fail. */
+    void (*run)(pg_backend *b, const pg_rows *rows, const pg_kv *kv);
+    /* The rows of a value after run: f32 or i32 words in host memory, good until the next run. */
+    const void *(*read)(pg_backend *b, pg_ref value);
+    void (*close)(pg_backend *b);
+} pg_backend_ops;
+
+struct pg_backend {
+    const pg_backend_ops *ops;
+};
+
+/* Open the CPU backend with n_lane threads (the caller's own included). isa: what PERIGEE_ISA may say, NULL or "" for
+ * the best that the machine has. NULL on failure; *why then says what is wrong, a static text. */
+pg_backend *pg_cpu_open(int n_lane, const char *isa, const char **why);
+
+/* The instruction set in force: "ref", "avx2", "avx512", "amx". */
+const char *pg_cpu_isa(const pg_backend *b);
+
+#endif

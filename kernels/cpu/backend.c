@@ -1,0 +1,94 @@
+/* backend.c: the CPU backend: memory for one plan, a table of ops, a loop over it. */
+#include "cpu.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+static void (*const run_op[PG_OP_COUNT])(pg_cpu *, const pg_op *) = {
+#define PG_OP(code, row) [PG_OP_##code] = pg_cpu_##row,
+#include "../op.def"
+};
+
+static pg_need need_of(const pg_code *code)
+{
+    pg_need most = { 64, 64 };
+    for (int i = 0; i < code->n_op; i++) {
+        const pg_op *op = &code->op[i];
+        const pg_need need = op->code == PG_OP_MATMUL    ? pg_matmul_need(code, op)
+                             : op->code == PG_OP_ATTN    ? pg_attn_need(code, op)
+                             : op->code == PG_OP_EXPERTS ? pg_experts_need(code, op)
+                                                         : (pg_need){ 0, 0 };
+        if (need.lane > most.lane) most.lane = need.lane;
+        if (need.shared > most.shared) most.shared = need.shared;
+    }
+    most.lane = pg_round_up(most.lane, 64);
+    most.shared = pg_round_up(most.shared, 64);
+    return most;
+}
+
+static int64_t memory(const pg_backend *b, const pg_code *code)
+{
+    const pg_need need = need_of(code);
+    return code->arena_bytes + need.shared + need.lane * ((const pg_cpu *)b)->n_lane;
+}
+
+/* One mapping that the system commits page by page as steps grow into it. */
+static int prepare(pg_backend *b, const pg_code *code)
+{
+    pg_cpu *c = (pg_cpu *)b;
+    const pg_need need = need_of(code);
+    c->map_bytes = memory(b, code);
+    c->arena = mmap(NULL, (size_t)c->map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (c->arena == MAP_FAILED) {
+        c->arena = NULL;
+        return -1;
+    }
+    c->code = code;
+    c->shared = c->arena + code->arena_bytes;
+    c->shared_bytes = need.shared;
+    c->scratch = c->shared + need.shared;
+    c->lane_bytes = need.lane;
+    return 0;
+}
+
+static void run(pg_backend *b, const pg_rows *rows, const pg_kv *kv)
+{
+    pg_cpu *c = (pg_cpu *)b;
+    c->rows = rows;
+    c->kv = kv;
+    for (int i = 0; i < c->code->n_op; i++) run_op[c->code->op[i].code](c, &c->code->op[i]);
+}
+
+static const void *read_value(pg_backend *b, pg_ref value) { return pg_cpu_rows((pg_cpu *)b, value); }
+
+static void close_cpu(pg_backend *b)
+{
+    pg_cpu *c = (pg_cpu *)b;
+    pg_lanes_close(c->lanes);
+    if (c->arena) munmap(c->arena, (size_t)c->map_bytes);
+    free(c);
+}
+
+static const pg_backend_ops cpu_ops = { "cpu", prepare, memory, run, read_value, close_cpu };
+
+pg_backend *pg_cpu_open(int n_lane, const char *isa, const char **why)
+{
+    const unsigned have = pg_isa_allowed(isa);
+    if (!have) {
+        *why = "PERIGEE_ISA must be one of ref, avx2, avx512, amx";
+        return NULL;
+    }
+    pg_cpu *c = calloc(1, sizeof *c);
+    *why = "no memory for the CPU backend";
+    if (!c) return NULL;
+    *c = (pg_cpu){ .base.ops = &cpu_ops, .n_lane = n_lane, .isa = have };
+    *why = "the worker threads could not be started";
+    if (!(c->lanes = pg_lanes_open(n_lane))) {
+        free(c);
+        return NULL;
+    }
+    pg_isa_pick(have);
+    return &c->base;
+}
+
+const char *pg_cpu_isa(const pg_backend *b) { return pg_isa_name(((const pg_cpu *)b)->isa); }
