@@ -1,0 +1,215 @@
+--- One running generation: read it, wait for it, or stop it. Made by @{perigee.engine:generate}.
+--
+-- Its events arrive through the engine's poll, together with those of all other requests, and wait here until they are
+-- read. A request that is dropped unread is cancelled when Lua collects it.
+-- @classmod perigee.request
+local ffi = require "ffi"
+local lib = require "perigee.ffi"
+local options = require "perigee.options"
+
+local C = lib.C
+
+local Request = {}
+Request.__index = Request
+
+local FINISH = {
+   [C.PG_FINISH_STOP] = "stop", [C.PG_FINISH_LENGTH] = "length",
+   [C.PG_FINISH_CANCELLED] = "cancelled", [C.PG_FINISH_DEADLINE] = "deadline",
+}
+
+--- What happened to a request. The last one has the kind "done" or "fail".
+-- @table event
+-- @tfield string kind "text", "done" or "fail"
+-- @tfield ?string text of "text": whole UTF-8 characters, may be ""
+-- @tfield ?number token of "text": the id that was chosen; nil for text that had been held back
+-- @tfield ?choice logprobs of "text", when the request asked for them
+-- @tfield ?string finish of "done": "stop" (end token or stop string), "length" (max_new, or the context is full),
+-- "cancelled" or "deadline"
+-- @tfield ?table usage of "done", in tokens: prompt, cached (of the prompt, not computed anew), completion
+-- @tfield ?table timings of "done", in ms: queue, prefill, decode
+-- @tfield ?table experts of "done", distinct (layer, expert) pairs: used by the generated tokens, all in the model
+-- @tfield ?number|string seed of "done": the one used; decimal digits when a Lua number cannot hold it
+-- @tfield ?string message of "fail": why the engine gave the request up
+-- @tfield ?string code of "fail": "memory", "device" ...
+
+--- A chosen token and what else was likely.
+-- @table choice
+-- @tfield number token id
+-- @tfield number logprob ln p under the unmodified softmax
+-- @tfield {table,...} top the most likely others, each with token and logprob
+
+--- What a finished request gave.
+-- @table result
+-- @tfield string text all of it
+-- @tfield {number,...} tokens ids
+-- @tfield string finish as in @{event}
+-- @tfield table usage as in @{event}
+-- @tfield table timings as in @{event}
+-- @tfield table experts as in @{event}
+-- @tfield ?{choice,...} logprobs one for each token, when the request asked for them
+-- @tfield number|string seed as in @{event}
+
+--- The request `id` of an engine.
+-- @tparam perigee.engine engine
+-- @tparam number id
+-- @tparam boolean logprobs whether they were asked for
+-- @treturn perigee.request
+-- @local
+function Request.new(engine, id, logprobs)
+   local self = setmetatable({
+      id = id, engine = engine, done = false,
+      _events = {}, _first = 1, _last = 0, _texts = {}, _tokens = {}, _logprobs = logprobs and {} or nil,
+   }, Request)
+   -- A proxy because Lua 5.1 tables have no __gc; userdata goes before the engine's cdata even when the state closes.
+   self._net = newproxy(true)
+   getmetatable(self._net).__gc = function()
+      if engine._handle then C.pg_cancel(engine._handle, id, nil) end
+   end
+   return self
+end
+
+local function push(self, event)
+   self._last = self._last + 1
+   self._events[self._last] = event
+end
+
+local function choice(logprobs, n)
+   local top = {}
+   for i = 1, n - 1 do top[i] = { token = logprobs[i].token, logprob = logprobs[i].logprob } end
+   return { token = logprobs[0].token, logprob = logprobs[0].logprob, top = top }
+end
+
+local function accept_text(self, c)
+   local event = { kind = "text", text = ffi.string(c.text, c.n_text) }
+   self._texts[#self._texts + 1] = event.text
+   if c.token >= 0 then
+      event.token = c.token
+      self._tokens[#self._tokens + 1] = c.token
+      if self._logprobs and c.n_logprobs > 0 then
+         event.logprobs = choice(c.logprobs, c.n_logprobs)
+         self._logprobs[#self._tokens] = event.logprobs
+      end
+   end
+   push(self, event)
+end
+
+local function accept_done(self, c)
+   local event = {
+      kind = "done", finish = FINISH[c.finish],
+      usage = { prompt = c.n_prompt, cached = c.n_cached, completion = c.n_completion },
+      timings = { queue = c.queue_ms, prefill = c.prefill_ms, decode = c.decode_ms },
+      experts = { used = c.experts_used, all = c.experts_all },
+      seed = options.seed_value(c.seed_low, c.seed_high),
+   }
+   self._end = event
+   push(self, event)
+end
+
+--- Take over one event of the library; called by @{perigee.engine:poll}.
+-- @tparam cdata c `pg_event`
+-- @local
+function Request:accept(c)
+   if c.kind == C.PG_EVENT_TEXT then
+      accept_text(self, c)
+   elseif c.kind == C.PG_EVENT_DONE then
+      accept_done(self, c)
+   else
+      self:fail(ffi.string(c.text, c.n_text), lib.code_name(c.finish))
+   end
+end
+
+--- End it with a reason.
+-- @tparam string message
+-- @tparam string code
+-- @local
+function Request:fail(message, code)
+   self._end = { kind = "fail", message = message, code = code }
+   push(self, self._end)
+end
+
+-- The next event, or nil when none has come in time. A failing poll ends the request, so readers have one place to look.
+local function take(self, timeout_ms)
+   if self.done then return nil end
+   while self._first > self._last do
+      local n, message, code = self.engine:poll(timeout_ms)
+      if not n then
+         self:fail(message, code)
+      elseif self._first > self._last then
+         if timeout_ms >= 0 then return nil end
+         if n == 0 then self:fail("the engine has nothing in flight, and this request has not ended", "invalid") end
+      end
+   end
+   local event = self._events[self._first]
+   self._events[self._first] = nil
+   self._first = self._first + 1
+   self.done = event == self._end
+   return event
+end
+
+--- The next event, for programs with an event loop of their own.
+-- @tparam[opt=-1] number timeout_ms how long to wait at most: 0 not at all, below 0 until there is one
+-- @treturn ?event nil when none has come in time, or when the request is over: then `request.done` is true
+-- @usage local event = request:next(0)
+function Request:next(timeout_ms)
+   if timeout_ms == nil then timeout_ms = -1 end
+   options.expect("request:next", "timeout_ms", timeout_ms, "number", 2)
+   return (take(self, timeout_ms))
+end
+
+--- Read all events as they come; the last one is "done" or "fail".
+-- @treturn function iterator over @{event} tables
+-- @usage
+-- for event in request:events() do
+--    if event.kind == "text" then io.write(event.text) end
+-- end
+function Request:events()
+   return function() return take(self, -1) end
+end
+
+--- Read the text as it comes.
+-- @treturn function iterator over strings, each of whole UTF-8 characters
+-- @raise if the engine gave the request up (no KV page, device lost); the message says which
+-- @usage for piece in engine:generate("Hello", { max_new = 32 }):pieces() do io.write(piece) end
+function Request:pieces()
+   return function()
+      while true do
+         local event = take(self, -1)
+         if not event or event.kind == "done" then return nil end
+         if event.kind == "fail" then error(event.message, 2) end
+         if event.text ~= "" then return event.text end
+      end
+   end
+end
+
+--- Wait for the end. What @{pieces} or @{events} has read already is in the result as well.
+-- @treturn ?result nil, message, code when the engine gave the request up
+-- @usage local result = assert(engine:generate("Hello", { max_new = 32 }):result())
+function Request:result()
+   while not self.done do take(self, -1) end
+   local last = self._end
+   if last.kind == "fail" then return nil, last.message, last.code end
+   return {
+      text = table.concat(self._texts), tokens = self._tokens, finish = last.finish, usage = last.usage,
+      timings = last.timings, experts = last.experts, seed = last.seed,
+      logprobs = self._logprobs,
+   }
+end
+
+--- Ask it to end. What was generated stays readable; the last event then says "cancelled".
+-- @treturn ?boolean true, also when it has ended already; nil, message, code
+-- @usage request:cancel()
+function Request:cancel()
+   if self._end then return true end
+   if not self.engine._handle then return nil, "the engine is closed", "invalid" end
+   local rc = C.pg_cancel(self.engine._handle, self.id, lib.err)
+   if rc < 0 then return lib.fail(rc) end
+   return true
+end
+
+function Request:__tostring()
+   local last = self._end
+   local state = not last and "running" or last.kind == "fail" and "failed: " .. last.message or last.finish
+   return ("perigee.request %d, %d tokens, %s"):format(self.id, #self._tokens, state)
+end
+
+return Request
