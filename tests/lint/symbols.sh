@@ -10,7 +10,8 @@ trap 'rm -f "$declared" "$exported"' EXIT
 status=0
 check() { # FILE [EXTRA NAME]
     {
-        tr '\n' ' ' <engine/include/perigee.h | grep -oE 'PG_API [A-Za-z0-9_ *]+[(]' | sed -E 's/.*[ *]([a-z0-9_]+)[(]$/\1/'
+        sed -n '/CDEF begin/,/CDEF end/p' engine/include/perigee.h | tr '\n' ' ' |
+            grep -oE 'PG_API [A-Za-z0-9_ *]+[(]' | sed -E 's/.*[ *]([a-z0-9_]+)[(]$/\1/'
         [ -z "${2:-}" ] || echo "$2"
     } | LC_ALL=C sort -u >"$declared"
     nm -D --defined-only "$1" | awk '{ print $3 }' | LC_ALL=C sort -u >"$exported" || return 1
