@@ -17,6 +17,7 @@ build = {
    build_target = "all",
    build_variables = {
       CC = "$(CC)",
+      CFLAGS = "",                                      -- the Makefile's own; LuaRocks would set -O2
       LUAINC = "-I$(LUA_INCDIR)",
    },
    install_target = "install-module",
