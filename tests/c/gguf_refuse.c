@@ -14,8 +14,8 @@ static void expect_refused(int line, const char *path, int code, const char *con
         pg_source *s = NULL;
         int rc = pg_source_open(path, use_mmap, &s, &err);
         CHECK(rc == code && err.code == code && !s, "line %d: code %d (%s), expected %d", line, rc, err.text, code);
-        for (; need[0]; need++)
-            CHECK(strstr(err.text, need[0]), "line %d: '%s' does not mention '%s'", line, err.text, need[0]);
+        for (const char *const *part = need; *part; part++)
+            CHECK(strstr(err.text, *part), "line %d: '%s' does not mention '%s'", line, err.text, *part);
         pg_source_close(s);
     }
 }
@@ -289,7 +289,7 @@ static void test_offsets(void)
         REFUSE_BYTES(b, PG_EFORMAT,
                      cut == 1   ? "'second.weight'"
                      : cut == 2 ? "tensor 'second.weight': the file ends"
-                     : cut == 3 ? "key 'test.block_count': the file ends"
+                     : cut == 3 ? "key number 1: the file ends"
                                 : "header: the file ends");
     }
 }
