@@ -1,0 +1,252 @@
+/* rows_exact.h: tests of the rows whose variants equal the reference bit for bit. rows.c calls them. */
+#ifndef PG_TEST_ROWS_EXACT_H
+#define PG_TEST_ROWS_EXACT_H
+
+#include "rows.h"
+
+enum { GUARD = 8 }; /* numbers behind an output that must stay as they are */
+static const float guard = -12345.5f;
+
+static inline int guard_whole(const float *y)
+{
+    for (int i = 0; i < GUARD; i++)
+        if (y[i] != guard) return 0;
+    return 1;
+}
+
+/* The same stored bytes through both, at this offset from alignment. */
+static inline int unpack_same(pg_unpack_fn *fn, pg_unpack_fn *ref, const uint8_t *bytes, size_t size, int64_t n,
+                              int off)
+{
+    void *base, *out;
+    uint8_t *x = rows_alloc(&base, size, off);
+    float *a = rows_alloc(&out, (size_t)(2 * n + GUARD) * sizeof *a, 4 * (off % 4)), *b = a + n + GUARD;
+    if (size) memcpy(x, bytes, size);
+    for (int i = 0; i < GUARD; i++) a[n + i] = guard;
+    ref(b, x, n);
+    fn(a, x, n);
+    const int same = rows_same_n(a, b, n) && guard_whole(a + n);
+    free(base);
+    free(out);
+    return same;
+}
+
+static inline void unpack_case(pg_unpack_fn *fn, pg_unpack_fn *ref, pg_dtype type, const char *row, const char *isa)
+{
+    const pg_dtype_info *info = pg_dtype_get(type);
+    const int most = info->block == 1 ? 40 : 11;
+    uint8_t *x = malloc((size_t)(most * info->bytes));
+    if (!x) exit(1);
+    for (int blocks = 0; blocks <= most; blocks++) {
+        for (int off = 0; off < 16; off++) {
+            /* random bytes: factors may be infinite, NaN, subnormal */
+            for (int i = 0; i < blocks * info->bytes; i++) x[i] = (uint8_t)rows_rand();
+            CHECK(unpack_same(fn, ref, x, (size_t)(blocks * info->bytes), (int64_t)blocks * info->block, off),
+                  "%s %s: %d blocks at offset %d", row, isa, blocks, off);
+        }
+    }
+    for (int e = 0; type == PG_MXFP4 && e < 256; e++) {
+        for (int i = 0; i < 17; i++) x[i] = (uint8_t)(i ? rows_rand() : (unsigned)e);
+        CHECK(unpack_same(fn, ref, x, 17, 32, 0), "%s %s: scale byte %d", row, isa, e);
+    }
+    free(x);
+    if (info->block > 1 || info->bytes > 2) return;
+    const int codes = info->bytes == 2 ? 65536 : 256;
+    uint8_t *all = malloc((size_t)(codes * info->bytes));
+    if (!all) exit(1);
+    for (int i = 0; i < codes; i++)
+        for (int k = 0; k < info->bytes; k++) all[i * info->bytes + k] = (uint8_t)(i >> 8 * k);
+    CHECK(unpack_same(fn, ref, all, (size_t)(codes * info->bytes), codes, 1), "%s %s: every code", row, isa);
+    free(all);
+}
+
+/* Inputs on which rounding is hard: ties, the ends of ranges, what is not finite. */
+static inline float hard(int i)
+{
+    static const float list[] = { 0.0f,
+                                  -0.0f,
+                                  65504.0f,
+                                  65519.996f,
+                                  65520.0f,
+                                  65536.0f,
+                                  0x1p-14f,
+                                  0x1.ffcp-15f,
+                                  0x1p-24f,
+                                  0x1p-25f,
+                                  0x1.8p-25f,
+                                  0x1.000002p-25f,
+                                  1.0009765625f,
+                                  1.00048828125f,
+                                  1.00146484375f,
+                                  1.00390625f,
+                                  1.01171875f,
+                                  0x1p-126f,
+                                  0x1p-149f,
+                                  0x1.fffffep127f,
+                                  0x1.feffffp127f,
+                                  127.5f,
+                                  0.49999997f,
+                                  0.5f,
+                                  1.5f,
+                                  2.5f };
+    const int n = sizeof list / sizeof *list;
+    if (i % 3 == 0) return rows_any();
+    return i % 3 == 1 ? list[rows_below(n)] : -list[rows_below(n)];
+}
+
+static inline void pack_once(pg_pack_fn *fn, pg_pack_fn *ref, pg_dtype type, const float *x, int64_t n, int off,
+                             const char *row, const char *isa)
+{
+    const size_t size = pg_dtype_bytes(type, n);
+    void *base[3];
+    uint8_t *a = rows_alloc(&base[0], size, off), *b = rows_alloc(&base[1], size, 0);
+    float *v = rows_alloc(&base[2], (size_t)n * sizeof *v, 4 * (off % 4));
+    if (n) memcpy(v, x, (size_t)n * sizeof *v);
+    fn(a, v, n);
+    ref(b, v, n);
+    int same = 1;
+    const size_t step = type == PG_Q8_0 ? 34 : type == PG_F32 ? 4 : 2;
+    for (size_t i = 0; i < size; i += step) {
+        if (!memcmp(a + i, b + i, step)) continue;
+        float fa, fb; /* they differ: only two NaNs may */
+        pg_unpack_of(type == PG_Q8_0 ? PG_F16 : type)(&fa, a + i, 1);
+        pg_unpack_of(type == PG_Q8_0 ? PG_F16 : type)(&fb, b + i, 1);
+        same &= isnan(fa) && isnan(fb) && (type != PG_Q8_0 || !memcmp(a + i + 2, b + i + 2, 32));
+    }
+    CHECK(same, "%s %s: %lld numbers at offset %d", row, isa, (long long)n, off);
+    for (int i = 0; i < 3; i++) free(base[i]);
+}
+
+static inline void pack_case(pg_pack_fn *fn, pg_pack_fn *ref, pg_dtype type, const char *row, const char *isa)
+{
+    const int block = pg_dtype_get(type)->block, most = block == 1 ? 70 : 9;
+    float x[32 * 9];
+    for (int blocks = 0; blocks <= most; blocks++) {
+        const int n = blocks * block;
+        for (int off = 0; off < 16; off++) {
+            for (int i = 0; i < n; i++) x[i] = hard(i + off);
+            pack_once(fn, ref, type, x, n, off, row, isa);
+        }
+    }
+    for (int e = -150; e < 127; e++) { /* every size of a block, halves of its step, which are ties */
+        for (int i = 0; i < 64; i++) x[i] = ldexpf((float)(i % 2 ? rows_below(511) - 255 : 254) / 254, e);
+        pack_once(fn, ref, type, x, 64, 0, row, isa);
+    }
+}
+
+static inline void test_fpanel(pg_fpanel_fn *fn, const char *isa)
+{
+    enum { ROWS = 30, K = 67 };
+    static float x[ROWS * K + 1];
+    _Alignas(64) static float w[K * PG_PANEL];
+    static float y[ROWS * PG_PANEL + GUARD], want[ROWS * PG_PANEL];
+    const float *at[ROWS];
+    const int length[] = { 0, 1, 2, 3, 8, K };
+    for (int n_row = 0; n_row <= ROWS; n_row++) {
+        for (int l = 0; l < 6; l++) {
+            const int kb = length[l], wild = rows_below(3) == 0;
+            for (int i = 0; i < kb * PG_PANEL; i++) w[i] = wild && rows_below(40) == 0 ? rows_any() : rows_wide(20);
+            for (int i = 0; i <= ROWS * K; i++) x[i] = wild && rows_below(200) == 0 ? rows_any() : rows_wide(20);
+            for (int r = 0; r < n_row; r++) at[r] = x + rows_below(ROWS * K + 2 - K);
+            for (int i = 0; i < n_row * PG_PANEL; i++) y[i] = want[i] = rows_wide(20);
+            for (int i = 0; i < GUARD; i++) y[n_row * PG_PANEL + i] = guard;
+            fn(y, at, w, n_row, kb);
+            pg_fpanel_ref(want, at, w, n_row, kb);
+            CHECK(rows_same_n(y, want, n_row * PG_PANEL) && guard_whole(y + n_row * PG_PANEL),
+                  "fpanel %s: %d rows, %d columns", isa, n_row, kb);
+        }
+    }
+}
+
+static inline void test_fdot(pg_fdot_fn *fn, const char *isa)
+{
+    for (int n = 0; n < 300; n++) {
+        void *base[2];
+        float *a = rows_alloc(&base[0], (size_t)n * sizeof *a, 4 * (n % 4));
+        float *b = rows_alloc(&base[1], (size_t)n * sizeof *b, 4 * (n / 4 % 4));
+        for (int kind = 0; kind < 3; kind++) {
+            for (int i = 0; i < n; i++) { /* ordinary; so small that -0 turns up in the sums; anything */
+                a[i] = kind == 0 ? rows_wide(10) : kind == 1 ? rows_uniform() * 0x1p-80f : rows_any();
+                b[i] = kind == 0 ? rows_wide(10) : kind == 1 ? -a[i] : rows_wide(10);
+            }
+            CHECK(rows_same(fn(a, b, n), pg_fdot_ref(a, b, n)), "fdot %s: %d numbers, kind %d", isa, n, kind);
+        }
+        free(base[0]);
+        free(base[1]);
+    }
+}
+
+static inline void test_q8row(pg_q8row_fn *fn, const char *isa)
+{
+    _Alignas(64) static char mem[2][2048];
+    static float x[32 * 9];
+    for (int blocks = 0; blocks <= 8; blocks++) {
+        for (int round = 0; round < 60; round++) {
+            const int n = 32 * blocks;
+            for (int b = 0; b < blocks; b++) {
+                const int e = rows_below(278) - 150, kind = rows_below(6);
+                for (int i = 0; i < 32; i++)
+                    x[32 * b + i] = kind == 0   ? rows_any()
+                                    : kind == 1 ? 0.0f
+                                    : kind == 2 ? ldexpf((float)(rows_below(509) - 254) / 254, e) /* ties */
+                                                : ldexpf(rows_uniform(), e);
+            }
+            memset(mem, 0x55, sizeof mem);
+            const pg_q8 a = pg_q8_view(mem[0], n), b = pg_q8_view(mem[1], n);
+            fn(a, x, n);
+            pg_q8row_ref(b, x, n);
+            CHECK(!memcmp(a.q, b.q, (size_t)n) && rows_same_n(a.d, b.d, n / 32) &&
+                      !memcmp(a.isum, b.isum, (size_t)n / 8) &&
+                      !memcmp(mem[0] + pg_q8_bytes(n), mem[1] + pg_q8_bytes(n), sizeof mem[0] - pg_q8_bytes(n)),
+                  "q8row %s: %d columns, round %d", isa, n, round);
+        }
+    }
+}
+
+static inline void test_rmsnorm(pg_rmsnorm_fn *fn, const char *isa)
+{
+    static float x[200], w[200], y[200 + GUARD], want[200];
+    for (int n = 0; n < 200; n++) {
+        for (int kind = 0; kind < 6; kind++) {
+            const float *by = kind % 2 ? w : NULL;
+            for (int i = 0; i < n; i++) {
+                x[i] = kind < 2 ? rows_wide(8) : kind < 4 ? 0.0f : rows_any();
+                w[i] = rows_wide(3);
+                y[i] = x[i];
+            }
+            for (int i = 0; i < GUARD; i++) y[n + i] = guard;
+            const float eps = kind == 2 ? 0.0f : 1e-6f;
+            pg_rmsnorm_ref(want, x, by, n, eps);
+            fn(y, y, by, n, eps);
+            CHECK(rows_same_n(y, want, n) && guard_whole(y + n), "rmsnorm %s: %d numbers, kind %d", isa, n, kind);
+            if (n) fn(y, x, by, n, eps);
+            CHECK(rows_same_n(y, want, n), "rmsnorm %s: %d numbers, kind %d, in another place", isa, n, kind);
+        }
+    }
+}
+
+static inline void test_wsum(pg_wsum_fn *fn, const char *isa)
+{
+    enum { T = 9 };
+    for (int d = 0; d < 210; d += d < 20 ? 1 : 7) {
+        for (int n_t = 0; n_t <= T; n_t += 3) {
+            const int stride = d + rows_below(5), wild = rows_below(4) == 0;
+            void *base;
+            float *v = rows_alloc(&base, (size_t)(n_t ? (n_t - 1) * stride + d : 0) * sizeof *v, 4 * rows_below(4));
+            float p[T], y[256], want[256];
+            for (int t = 0; t < n_t; t++) {
+                p[t] = wild && rows_below(9) == 0 ? rows_any() : rows_wide(6);
+                for (int i = 0; i < d; i++) v[t * stride + i] = wild && rows_below(20) == 0 ? rows_any() : rows_wide(6);
+            }
+            for (int i = 0; i < d; i++) y[i] = want[i] = rows_wide(6);
+            for (int i = 0; i < GUARD; i++) y[d + i] = guard;
+            const float keep = rows_below(3) ? rows_uniform() : 0.0f;
+            fn(y, keep, p, v, stride, n_t, d);
+            pg_wsum_ref(want, keep, p, v, stride, n_t, d);
+            CHECK(rows_same_n(y, want, d) && guard_whole(y + d), "wsum %s: %d rows of %d", isa, n_t, d);
+            free(base);
+        }
+    }
+}
+
+#endif
