@@ -91,7 +91,7 @@ function Engine.open(path, opts, level)
 end
 
 --- The settings in force and what the model is.
--- @treturn ?perigee.model.info nil, message, code
+-- @treturn ?perigee.info nil, message, code
 -- @usage for key, value in pairs(engine:info()) do print(key, value) end
 function Engine:info()
    if not self._handle then return closed() end

@@ -19,6 +19,39 @@ local perigee = {}
 --- Version of the library, "major.minor.patch".
 perigee.version = lib.version
 
+--- A model, told from its metadata alone. `engine:info()` has these fields and those of a running engine.
+-- @table info
+-- @tfield string architecture "deepseek2", "qwen3moe" ...
+-- @tfield string name the model's own, or ""
+-- @tfield string format "gguf" or "safetensors"
+-- @tfield string quantisation the format that holds most weights: "q8_0" ...
+-- @tfield string tokenizer "bpe qwen2", "spm" ...
+-- @tfield number parameters weights in all
+-- @tfield number active_parameters weights that a token meets
+-- @tfield number file_bytes all weights as stored
+-- @tfield number layers
+-- @tfield number moe_layers those with experts
+-- @tfield number width of the embedding
+-- @tfield number vocabulary tokens
+-- @tfield number heads
+-- @tfield number kv_heads
+-- @tfield number experts routed experts of a layer; 0 for a dense model
+-- @tfield number experts_used routed experts that a token visits
+-- @tfield number experts_shared experts that every token visits
+-- @tfield number context_train tokens that the model was made for
+-- @tfield ?number bos id of the begin token
+-- @tfield ?number eos id of the end token
+-- @tfield ?number context longest sequence (engine only, as all that follow)
+-- @tfield ?number kv_tokens tokens in the KV pool
+-- @tfield ?number batch rows a step at most
+-- @tfield ?number threads
+-- @tfield ?string kv_type
+-- @tfield ?string precision
+-- @tfield ?string device
+-- @tfield ?string isa instruction set of the kernels in use
+-- @tfield ?number memory_bytes of the engine itself, without the mapped file
+-- @tfield ?string note a remark, such as a context beyond the model's own
+
 --- How to open a model.
 -- @table open_options
 -- @tfield ?string device "auto" (the default), "cpu", "cuda" or "cuda:N"
@@ -54,7 +87,7 @@ end
 
 --- What a model is, without loading its weights.
 -- @tparam ?string path as for @{open}
--- @treturn ?perigee.model.info nil, message, code
+-- @treturn ?info nil, message, code
 -- @usage print(assert(perigee.describe("model.gguf")).architecture)
 function perigee.describe(path)
    check_path("perigee.describe", path, 2)
@@ -62,8 +95,8 @@ function perigee.describe(path)
 end
 
 --- Open a tokenizer alone.
--- @tparam ?string path a GGUF file (also one without weights), a tokenizer.json, or a folder that holds one; nil: as for
--- @{open}
+-- @tparam ?string path a GGUF file (also one without weights), a tokenizer.json, or a folder that holds one; nil: as
+-- for @{open}
 -- @treturn ?perigee.tokenizer nil, message, code
 -- @usage local tokenizer = assert(perigee.tokenizer("tokenizer.json"))
 function perigee.tokenizer(path)
@@ -73,4 +106,4 @@ function perigee.tokenizer(path)
    return Tokenizer.open(file)
 end
 
-return perigee
+return perigee --[[@as perigee]]

@@ -18,11 +18,11 @@ local function exists(path)
    return file ~= nil
 end
 
--- The folders in which the model that ships with perigee may lie: beside the sources, or where `make install` puts it.
+-- Where the model that ships with perigee may lie: in the source tree, under the prefix of `make install`, in a rock.
 local function bundled_folders()
    local here = debug.getinfo(1, "S").source:match "^@(.*)model%.lua$"
    if not here then return {} end
-   return { here .. "../../examples/models/", here .. "../../../perigee/models/" }
+   return { here .. "../../examples/models/", here .. "../../../perigee/models/", here .. "models/" }
 end
 
 --- The file or folder that a path means.
@@ -48,45 +48,12 @@ function M.resolve(path)
    return path
 end
 
---- A model, told from its metadata alone. `engine:info()` has these fields and those of a running engine.
--- @table info
--- @tfield string architecture "deepseek2", "qwen3moe" ...
--- @tfield string name the model's own, or ""
--- @tfield string format "gguf" or "safetensors"
--- @tfield string quantisation the format that holds most weights: "q8_0" ...
--- @tfield string tokenizer "bpe qwen2", "spm" ...
--- @tfield number parameters weights in all
--- @tfield number active_parameters weights that a token meets
--- @tfield number file_bytes all weights as stored
--- @tfield number layers
--- @tfield number moe_layers those with experts
--- @tfield number width of the embedding
--- @tfield number vocabulary tokens
--- @tfield number heads
--- @tfield number kv_heads
--- @tfield number experts routed experts of a layer; 0 for a dense model
--- @tfield number experts_used routed experts that a token visits
--- @tfield number experts_shared experts that every token visits
--- @tfield number context_train tokens that the model was made for
--- @tfield ?number bos id of the begin token
--- @tfield ?number eos id of the end token
--- @tfield ?number context longest sequence (engine only, as all that follow)
--- @tfield ?number kv_tokens tokens in the KV pool
--- @tfield ?number batch rows a step at most
--- @tfield ?number threads
--- @tfield ?string kv_type
--- @tfield ?string precision
--- @tfield ?string device
--- @tfield ?string isa instruction set of the kernels in use
--- @tfield ?number memory_bytes of the engine itself, without the mapped file
--- @tfield ?string note a remark, such as a context beyond the model's own
-
 local function id_or_nil(id) return id >= 0 and id or nil end
 
 --- A `pg_info` as a table.
 -- @tparam cdata c
 -- @tparam boolean running whether it is an engine's
--- @treturn info
+-- @treturn perigee.info
 function M.info_table(c, running)
    local info = {
       architecture = ffi.string(c.architecture), name = ffi.string(c.name), format = ffi.string(c.format),
@@ -109,7 +76,7 @@ end
 
 --- What a model is, without loading its weights; behind @{perigee.describe}.
 -- @tparam ?string path as for @{resolve}
--- @treturn ?info nil, message, code
+-- @treturn ?perigee.info nil, message, code
 function M.describe(path)
    local file, message, code = M.resolve(path)
    if not file then return nil, message, code end

@@ -127,7 +127,7 @@ function Request:fail(message, code)
    push(self, self._end)
 end
 
--- The next event, or nil when none has come in time. A failing poll ends the request, so readers have one place to look.
+-- The next event, or nil when none has come in time. A failing poll ends the request: readers have one place to look.
 local function take(self, timeout_ms)
    if self.done then return nil end
    while self._first > self._last do

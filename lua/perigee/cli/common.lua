@@ -6,7 +6,7 @@ local terminal = require "perigee.cli.terminal"
 
 local M = {}
 
---- Exit codes of all commands.
+-- Exit codes of all commands.
 M.FINE, M.FAILED, M.USAGE, M.INTERRUPTED = 0, 1, 2, 130
 
 --- Options of every command that opens a model.

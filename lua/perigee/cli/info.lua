@@ -23,8 +23,11 @@ end
 local function million(weights) return ("%.2f million"):format(weights / 1e6) end
 
 local function lines(info)
-   local experts = info.experts == 0 and "none: a dense model" or ("%d routed, %d used and %d shared a token, in %d layers")
-      :format(info.experts, info.experts_used, info.experts_shared, info.moe_layers)
+   local experts = "none: a dense model"
+   if info.experts > 0 then
+      experts = ("%d routed, %d used and %d shared a token, in %d layers"):format(info.experts, info.experts_used,
+         info.experts_shared, info.moe_layers)
+   end
    return {
       { "name", info.name }, { "architecture", info.architecture }, { "format", info.format },
       { "quantisation", info.quantisation }, { "size", size(info.file_bytes) },

@@ -1,4 +1,4 @@
---- JSON out, for `--json`: keys in alphabetical order, so that outputs can be compared.
+--- JSON out: keys in alphabetical order, so that outputs can be compared.
 --
 -- Only what the command line prints; reading JSON, and objects that keep their order, are not here.
 -- @module perigee.cli.json
@@ -60,9 +60,6 @@ local function list(value)
    return "[" .. table.concat(parts, ",") .. "]"
 end
 
---- A value as JSON. A table without string keys is a list, also when it is empty.
--- @param value string, number, boolean, or a table of these
--- @treturn string
 function encode(value)
    local kind = type(value)
    if kind == "table" then return type(next(value)) == "string" and object(value) or list(value) end
@@ -70,6 +67,9 @@ function encode(value)
    return kind == "number" and number(value) or tostring(value)
 end
 
-M.encode = encode
+--- A value as JSON. A table without string keys is a list, also when it is empty.
+-- @param value string, number, boolean, or a table of these
+-- @treturn string
+function M.encode(value) return encode(value) end
 
 return M

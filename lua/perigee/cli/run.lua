@@ -28,7 +28,8 @@ local command = {
    summary = "Continue a prompt; the text goes to standard output as it comes, a line of statistics to standard error.",
    operands = "[model]",
    n_operands = { 0, 1 },
-   options = common.join({ { "p", "prompt", "TEXT", "prompt", "string", "the prompt; -: standard input, less its last newline" } },
+   options = common.join(
+      { { "p", "prompt", "TEXT", "prompt", "string", "the prompt; -: standard input, less its last newline" } },
       sampling, common.engine_options, {
          { false, "json", false, "json", "flag", "print one JSON object at the end instead" },
          { false, "stats", false, "stats", "flag", "also print the engine's counters" },

@@ -65,18 +65,24 @@ end
 local function measure(path, text, values, interrupted)
    local engine, message, code = common.open(path, values, interrupted)
    if not engine then return nil, message, code end
-   local info, ids, size, found = engine:info(), nil, nil, nil
-   size, message, code = check_size(values, info.context)
-   if not size then return nil, message, code end
+   local info = engine:info()
+   local size, wrong, usage = check_size(values, info.context)
+   if not size then return nil, wrong, usage end
+   local ids
    ids, message, code = engine:encode(text, { bos = false })
    if not ids then return nil, message, code end
    local list = windows(ids, info.bos, size, values.limit)
    if #list == 0 then return nil, "the text is too short: it takes two tokens", "invalid" end
-   found, message, code = score(engine, list, values, interrupted)
+   local found, why, name = score(engine, list, values, interrupted)
    engine:close()
-   if not found then return nil, message, code end
+   if not found then return nil, why, name end
    found.window = size
    return found
+end
+
+local function describe(found)
+   return ("perplexity %.4f, mean %.6f nats, over %d tokens in %d windows of %d"):format(found.perplexity,
+      found.mean_logprob, found.tokens, found.windows, found.window)
 end
 
 function command.run(values, operands)
@@ -85,11 +91,9 @@ function command.run(values, operands)
    local text, message, code = common.read(file)
    if not text then return nil, message, code end
    return common.interruptible(function(interrupted)
-      local found
-      found, message, code = measure(path, text, values, interrupted)
-      if not found then return nil, message, code end
-      io.write(values.json and json.encode(found) or ("perplexity %.4f, mean %.6f nats, over %d tokens in %d windows of %d")
-         :format(found.perplexity, found.mean_logprob, found.tokens, found.windows, found.window), "\n")
+      local found, why, name = measure(path, text, values, interrupted)
+      if not found then return nil, why, name end
+      io.write(values.json and json.encode(found) or describe(found), "\n")
       return common.FINE
    end)
 end

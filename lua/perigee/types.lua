@@ -1,0 +1,334 @@
+---@meta _
+-- luacheck: ignore 212 241
+-- Types of the public interface for lua-language-server (EmmyLua annotations); never loaded. The reference with all the
+-- words is in the modules themselves; tests/spec/types_spec.lua holds this file to them.
+
+---@alias perigee.Code "invalid"|"not_found"|"format"|"unsupported"|"memory"|"full"|"limit"|"cancelled"|"device"|"io"
+---@alias perigee.Finish "stop"|"length"|"cancelled"|"deadline"
+
+---@class perigee
+---@field version string "major.minor.patch"
+local perigee = {}
+
+---@class perigee.OpenOptions
+---@field device? string "auto", "cpu", "cuda" or "cuda:N"
+---@field threads? integer 0: PERIGEE_THREADS, else the cores this process may use
+---@field context? integer longest sequence in tokens
+---@field kv_tokens? integer tokens in the KV page pool
+---@field kv_type? "f32"|"f16"|"bf16"|"q8_0"
+---@field precision? "auto"|"f32"
+---@field batch? integer rows a step at most
+---@field queue? integer requests that may wait or run at once
+---@field mmap? boolean map the file (default) or read it
+---@field mlock? boolean lock the weights into memory
+---@field force? boolean skip the check that everything fits into memory
+---@field progress? fun(done: number, total: number, what: string)
+
+---@class perigee.Info
+---@field architecture string
+---@field name string
+---@field format "gguf"|"safetensors"
+---@field quantisation string
+---@field tokenizer string
+---@field parameters number
+---@field active_parameters number
+---@field file_bytes number
+---@field layers integer
+---@field moe_layers integer
+---@field width integer
+---@field vocabulary integer
+---@field heads integer
+---@field kv_heads integer
+---@field experts integer
+---@field experts_used integer
+---@field experts_shared integer
+---@field context_train integer
+---@field bos? integer
+---@field eos? integer
+---@field context? integer only of an engine, as all that follow
+---@field kv_tokens? integer
+---@field batch? integer
+---@field threads? integer
+---@field kv_type? string
+---@field precision? string
+---@field device? string
+---@field isa? string
+---@field memory_bytes? number
+---@field note? string
+
+---@param path? string nil: PERIGEE_MODEL, else the model that ships with perigee
+---@param opts? perigee.OpenOptions
+---@return perigee.Engine? engine
+---@return string? message
+---@return perigee.Code? code
+function perigee.open(path, opts) end
+
+---@param path? string
+---@return perigee.Info? info
+---@return string? message
+---@return perigee.Code? code
+function perigee.describe(path) end
+
+---@param path? string
+---@return perigee.Tokenizer? tokenizer
+---@return string? message
+---@return perigee.Code? code
+function perigee.tokenizer(path) end
+
+---@class perigee.Engine
+---@field path string
+local Engine = {}
+
+---@class perigee.GenerateOptions
+---@field max_new? integer
+---@field temperature? number 0: always the most likely token
+---@field top_k? integer 0: off
+---@field top_p? number 1: off
+---@field min_p? number 0: off
+---@field typical_p? number 1: off
+---@field repeat_penalty? number 1: off
+---@field repeat_last_n? integer below 0: all
+---@field presence_penalty? number
+---@field frequency_penalty? number
+---@field seed? integer|string
+---@field stop? string|string[]
+---@field logit_bias? table<integer, number>
+---@field logprobs? integer
+---@field special? boolean
+---@field priority? integer
+---@field deadline_ms? number
+---@field ignore_eos? boolean
+
+---@class perigee.Stats
+---@field prompt_tokens number
+---@field generated_tokens number
+---@field steps number
+---@field requests number
+---@field prefill_seconds number
+---@field decode_seconds number
+---@field busy_seconds number
+---@field waiting integer
+---@field running integer
+---@field kv_pages_used integer
+---@field kv_pages integer
+---@field kv_page_tokens integer
+
+---@return perigee.Info? info
+---@return string? message
+---@return perigee.Code? code
+function Engine:info() end
+
+---@return perigee.Tokenizer? tokenizer
+---@return string? message
+---@return perigee.Code? code
+function Engine:tokenizer() end
+
+---@param text string
+---@param opts? perigee.EncodeOptions
+---@return integer[]? ids
+---@return string? message
+---@return perigee.Code? code
+function Engine:encode(text, opts) end
+
+---@param ids integer[]
+---@param opts? perigee.DecodeOptions
+---@return string? text
+---@return string? message
+---@return perigee.Code? code
+function Engine:decode(ids, opts) end
+
+---@param prompt string|integer[]
+---@param opts? perigee.GenerateOptions
+---@return perigee.Request? request
+---@return string? message
+---@return perigee.Code? code
+function Engine:generate(prompt, opts) end
+
+---@param prompt string|integer[]
+---@param opts? perigee.GenerateOptions
+---@return string? text
+---@return perigee.Result|string result or the message
+---@return perigee.Code? code
+function Engine:complete(prompt, opts) end
+
+---@param text string|integer[]
+---@return number[]? logprobs logprobs[i] is that of ids[i + 1]
+---@return integer[]|string ids or the message
+---@return perigee.Code? code
+function Engine:score(text) end
+
+---@param ids integer[]
+---@param opts? { chunk?: integer, decode?: integer }
+---@return ffi.cdata*? logits const float * [T, V]
+---@return integer|string rows or the message
+---@return integer|perigee.Code vocabulary or the code
+function Engine:logits(ids, opts) end
+
+---@return perigee.Stats? stats
+---@return string? message
+---@return perigee.Code? code
+function Engine:stats() end
+
+---@param timeout_ms? number 0: do not wait; below 0: until there is an event
+---@return integer? events
+---@return string? message
+---@return perigee.Code? code
+function Engine:poll(timeout_ms) end
+
+---@return integer? fd
+---@return string? message
+---@return perigee.Code? code
+function Engine:fd() end
+
+---@return boolean
+function Engine:close() end
+
+---@class perigee.Request
+---@field id integer
+---@field engine perigee.Engine
+---@field done boolean whether its last event was read
+local Request = {}
+
+---@class perigee.Choice
+---@field token integer
+---@field logprob number
+---@field top { token: integer, logprob: number }[]
+
+---@class perigee.Usage
+---@field prompt integer
+---@field cached integer
+---@field completion integer
+
+---@class perigee.Timings
+---@field queue number
+---@field prefill number
+---@field decode number
+
+---@class perigee.Experts
+---@field used integer
+---@field all integer
+
+---@class perigee.Event
+---@field kind "text"|"done"|"fail"
+---@field text? string of "text"
+---@field token? integer of "text"
+---@field logprobs? perigee.Choice of "text"
+---@field finish? perigee.Finish of "done"
+---@field usage? perigee.Usage of "done"
+---@field timings? perigee.Timings of "done"
+---@field experts? perigee.Experts of "done"
+---@field seed? integer|string of "done"
+---@field message? string of "fail"
+---@field code? perigee.Code of "fail"
+
+---@class perigee.Result
+---@field text string
+---@field tokens integer[]
+---@field finish perigee.Finish
+---@field usage perigee.Usage
+---@field timings perigee.Timings
+---@field experts perigee.Experts
+---@field logprobs? perigee.Choice[]
+---@field seed integer|string
+
+---@param timeout_ms? number below 0, the default: until there is one
+---@return perigee.Event?
+function Request:next(timeout_ms) end
+
+---@return fun(): perigee.Event?
+function Request:events() end
+
+---@return fun(): string?
+function Request:pieces() end
+
+---@return perigee.Result? result
+---@return string? message
+---@return perigee.Code? code
+function Request:result() end
+
+---@return boolean? fine
+---@return string? message
+---@return perigee.Code? code
+function Request:cancel() end
+
+---@class perigee.Tokenizer
+---@field path string
+local Tokenizer = {}
+
+---@class perigee.EncodeOptions
+---@field special? boolean
+---@field bos? boolean
+
+---@class perigee.DecodeOptions
+---@field special? boolean
+
+---@class perigee.TokenizerInfo
+---@field kind string
+---@field vocabulary integer
+---@field bos? integer
+---@field eos? integer
+---@field eot? integer
+---@field unk? integer
+---@field pad? integer
+---@field add_bos boolean
+---@field add_eos boolean
+
+---@param text string
+---@param opts? perigee.EncodeOptions
+---@return integer[]? ids
+---@return string? message
+---@return perigee.Code? code
+function Tokenizer:encode(text, opts) end
+
+---@param ids integer[]
+---@param opts? perigee.DecodeOptions
+---@return string? text
+---@return string? message
+---@return perigee.Code? code
+function Tokenizer:decode(ids, opts) end
+
+---@param opts? perigee.DecodeOptions
+---@return perigee.Stream? stream
+---@return string? message
+---@return perigee.Code? code
+function Tokenizer:stream(opts) end
+
+---@return perigee.TokenizerInfo? info
+---@return string? message
+---@return perigee.Code? code
+function Tokenizer:info() end
+
+---@param id integer
+---@return string? text
+---@return string? message
+---@return perigee.Code? code
+function Tokenizer:token_text(id) end
+
+---@param id integer
+---@return boolean? ends
+---@return string? message
+---@return perigee.Code? code
+function Tokenizer:is_end(id) end
+
+---@return string? source
+---@return string? message
+---@return perigee.Code? code
+function Tokenizer:chat_template() end
+
+---@return boolean
+function Tokenizer:close() end
+
+---@class perigee.Stream
+---@field tokenizer perigee.Tokenizer
+local Stream = {}
+
+---@param id integer
+---@return string? text
+---@return string? message
+---@return perigee.Code? code
+function Stream:push(id) end
+
+---@return string? text
+---@return string? message
+---@return perigee.Code? code
+function Stream:rest() end
