@@ -96,8 +96,7 @@ static const char *type_name(json_type type)
 
 static int fits(const json_t *value, json_type type)
 {
-    return json_typeof(value) == type || (type == JSON_TRUE && json_is_boolean(value)) ||
-           (type == JSON_REAL && json_is_number(value));
+    return json_typeof(value) == type || (type == JSON_TRUE && json_is_boolean(value));
 }
 
 int pg_json_get(const json_t *object, const char *key, json_type type, const char *what, json_t **out, pg_error *err)

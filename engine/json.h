@@ -14,7 +14,7 @@ enum { PG_JSON_MAX = 128 << 20 }; /* bytes of one text at most: a safetensors he
  * The caller drops the result with json_decref. NULL: PG_EFORMAT, PG_ELIMIT or PG_EMEMORY in *err. */
 json_t *pg_json_parse(const char *data, size_t n, const char *what, pg_error *err);
 
-/* The member `key` of an object, borrowed. type JSON_TRUE stands for either bool, JSON_REAL for any number.
+/* The member `key` of an object, borrowed. type JSON_TRUE stands for either bool.
  * 1 found, 0 absent or null (out untouched), PG_EFORMAT when it has another type or `object` is none. */
 int pg_json_get(const json_t *object, const char *key, json_type type, const char *what, json_t **out, pg_error *err);
 

@@ -18,7 +18,7 @@
 #define CHUNK ((size_t)16 << 20) /* bytes between two reports of progress */
 
 #ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ 22 /* Linux 5.14; older kernels answer EINVAL */
+#define MADV_POPULATE_READ 22 /* Linux 5.14; older kernels refuse it */
 #endif
 
 const char *pg_label(const char *path)
@@ -156,7 +156,8 @@ static int touch(const pg_file *file, const uint8_t *p, size_t n, pg_error *err)
     void *begin = (void *)((uintptr_t)p - before);
     if (madvise(begin, n + before, MADV_POPULATE_READ) == 0) return PG_OK;
     if (errno == ENOMEM) return pg_fail(err, PG_EMEMORY, "%s: not enough memory to hold its tensors", file->label);
-    if (errno != EINVAL) return pg_fail(err, PG_EIO, "%s: cannot be read: %s", file->label, strerror(errno));
+    if (errno == EFAULT || errno == EHWPOISON)
+        return pg_fail(err, PG_EIO, "%s: cannot be read; was it changed since it was opened?", file->label);
     (void)madvise(begin, n + before, MADV_WILLNEED);
     for (size_t i = 0; i < n; i += page) (void)*(const volatile uint8_t *)(p + i);
     (void)*(const volatile uint8_t *)(p + n - 1);

@@ -13,7 +13,14 @@ typedef struct pg_source pg_source;
 
 enum { PG_DIALECT_GGUF = 0, PG_DIALECT_HF = 1 };
 
-typedef enum pg_key_type { PG_KEY_NONE, PG_KEY_INT, PG_KEY_FLOAT, PG_KEY_BOOL, PG_KEY_STRING, PG_KEY_ARRAY } pg_key_type;
+typedef enum pg_key_type {
+    PG_KEY_NONE,
+    PG_KEY_INT,
+    PG_KEY_FLOAT,
+    PG_KEY_BOOL,
+    PG_KEY_STRING,
+    PG_KEY_ARRAY
+} pg_key_type;
 
 /* A text in the source; not terminated, may hold any bytes. */
 typedef struct pg_text {

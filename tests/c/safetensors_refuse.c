@@ -154,6 +154,8 @@ static void test_tensors(void)
     REFUSE("{" TENSOR("a", "U8", "[2]", "1", "3") "}", 3, PG_EFORMAT, "'a'", "hole");
     REFUSE("{" TENSOR("a", "U8", "[2]", "0", "2") "}", 3, PG_EFORMAT, "end at byte 2", "has 3");
     REFUSE("{}", 1, PG_EFORMAT, "end at byte 0");
+    REFUSE("{" TENSOR("a", "U16", "[1]", "0", "2") "," TENSOR("b", "U8", "[2]", "2", "4") "}", 4, PG_EUNSUPPORTED,
+           "'a'");
     clear();
 }
 
@@ -310,6 +312,13 @@ static void test_shards(void)
         scratch_text(tmp, INDEX, table[i].index);
         REFUSE_FOLDER(table[i].code, INDEX ": ", table[i].need);
     }
+    write_tensors("a.safetensors", "{" TENSOR("a", "U8", "[2]", "0", "2") "," TENSOR("c", "U8", "[2]", "2", "4") "}",
+                  4);
+    scratch_text(tmp, INDEX, "{\"weight_map\":{\"a\":\"a.safetensors\",\"c\":\"a.safetensors\"}}");
+    s = expect_opened(__LINE__, tmp);
+    CHECK(s && pg_source_n_tensor(s) == 2 && pg_source_find(s, "c"), "two tensors in one shard");
+    pg_source_close(s);
+
     write_tensors("b.safetensors", one, 2); /* the same tensor in two shards */
     scratch_text(tmp, INDEX, "{\"weight_map\":{\"a\":\"a.safetensors\",\"b\":\"b.safetensors\"}}");
     REFUSE_FOLDER(PG_EFORMAT, "b.safetensors: tensor 'a' appears twice");
@@ -370,10 +379,39 @@ static void test_folders(void)
     pg_text text = { 0 };
     CHECK(s && pg_source_file(s, "tokenizer.json", &text, &err) == 1 && text.n == 2, "%s", err.text);
     CHECK(s && pg_source_file(s, "config.json", &text, &err) == 1 && text.n == 2, "%s", err.text);
+    pg_text again = { 0 };
+    CHECK(s && pg_source_file(s, "config.json", &again, &err) == 1 && again.data == text.data, "mapped once");
     CHECK(s && pg_source_file(s, "json", &text, &err) == 0, "only whole names");
     static const char *const bad[] = { "", ".", "..", "../x", "a/b", "/etc/passwd" };
     for (size_t i = 0; s && i < sizeof bad / sizeof *bad; i++)
         CHECK(pg_source_file(s, bad[i], &text, &err) == PG_EINVAL, "'%s'", bad[i]);
+    pg_source_close(s);
+    clear();
+}
+
+/* Folders and holes where files are expected. */
+static void test_odd_files(void)
+{
+    pg_error err;
+    pg_text text;
+    (void)mkdir(scratch_path(tmp, "config.json"), 0700);
+    REFUSE_FOLDER(PG_EFORMAT, "config.json: ", "regular file");
+    (void)rmdir(scratch_path(tmp, "config.json"));
+    write_config("{}");
+    (void)mkdir(scratch_path(tmp, INDEX), 0700);
+    REFUSE_FOLDER(PG_EFORMAT, INDEX ": ", "regular file");
+    (void)rmdir(scratch_path(tmp, INDEX));
+    write_tensors("model.safetensors", one, 2);
+    (void)mkdir(scratch_path(tmp, "tokenizer.json"), 0700);
+    pg_source *s = NULL;
+    CHECK(pg_source_open(tmp, 1, &s, &err) == PG_OK, "%s", err.text);
+    CHECK(s && pg_source_file(s, "tokenizer.json", &text, &err) == PG_EFORMAT && strstr(err.text, "regular file"), "%s",
+          err.text);
+    (void)rmdir(scratch_path(tmp, "tokenizer.json"));
+    const char *path = scratch_text(tmp, "tokenizer.json", "{}");
+    CHECK(truncate(path, (512 << 20) + 1) == 0, "%s", path); /* a hole: takes no room */
+    CHECK(s && pg_source_file(s, "tokenizer.json", &text, &err) == PG_ELIMIT && strstr(err.text, "tokenizer.json"),
+          "%s", err.text);
     pg_source_close(s);
     clear();
 }
@@ -388,6 +426,7 @@ int main(void)
     test_shards();
     test_parts();
     test_folders();
+    test_odd_files();
     scratch_free(tmp);
     return check_done("safetensors_refuse");
 }

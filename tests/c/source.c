@@ -99,6 +99,16 @@ static void check_scalars(const pg_source *s)
     CHECK(pg_source_text(s, "f32", &text, &err) == PG_EFORMAT, "f32 is no text");
     v = 42;
     CHECK(pg_source_int(s, "absent", 0, 9, &v, &err) == 0 && v == 42, "absent");
+    f = 42;
+    b = 42;
+    text.n = 42;
+    CHECK(pg_source_float(s, "absent", &f, &err) == 0 && f == 42, "absent");
+    CHECK(pg_source_bool(s, "absent", &b, &err) == 0 && b == 42, "absent");
+    CHECK(pg_source_text(s, "absent", &text, &err) == 0 && text.n == 42, "absent");
+    CHECK(pg_source_int(s, "minus.6", 0, INT64_MAX, &v, &err) == PG_EFORMAT &&
+              strstr(err.text, "but is 18446744073709551"),
+          "%s", err.text);
+    CHECK(pg_source_int(s, "text", 0, 9, &v, &err) == PG_EFORMAT && strstr(err.text, "the string 'gr"), "%s", err.text);
     CHECK(pg_source_key(s, "absent") == PG_KEY_NONE && pg_source_key(s, "int.6") == PG_KEY_INT &&
               pg_source_key(s, "f64") == PG_KEY_FLOAT && pg_source_key(s, "yes") == PG_KEY_BOOL &&
               pg_source_key(s, "text") == PG_KEY_STRING && pg_source_key(s, "texts") == PG_KEY_ARRAY,
@@ -137,7 +147,12 @@ static void check_arrays(const pg_source *s)
           err.text);
     CHECK(pg_source_int_at(s, "ints", -1, 0, 99, &v, &err) == PG_EINVAL, "ints[-1]");
     CHECK(pg_source_int_at(s, "absent", 0, 0, 99, &v, &err) == 0, "absent");
-    CHECK(pg_source_int_at(s, "f32", 0, 0, 99, &v, &err) == PG_EFORMAT, "f32[0]");
+    CHECK(pg_source_int_at(s, "int.0", 0, 0, 100, &v, &err) == PG_EFORMAT && strstr(err.text, "an array"), "%s",
+          err.text);
+    CHECK(pg_source_text_at(s, "text", 0, &text, &err) == PG_EFORMAT && strstr(err.text, "an array"), "%s", err.text);
+    CHECK(pg_source_float_at(s, "floats", 2, &f, &err) == PG_EFORMAT &&
+              pg_source_float_at(s, "absent", 0, &f, &err) == 0,
+          "%s", err.text);
     CHECK(pg_source_int(s, "ints", 0, 99, &v, &err) == PG_EFORMAT && strstr(err.text, "an array"), "%s", err.text);
     CHECK(pg_source_int_at(s, "bools", 0, 0, 1, &v, &err) == 1 && v == 1, "bools[0]");
     CHECK(pg_source_int_at(s, "bools", 1, 0, 1, &v, &err) == 1 && v == 0, "bools[1]");
