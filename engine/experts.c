@@ -18,7 +18,8 @@ typedef struct place {
 
 static int no_tensor(const place *p, const char *name)
 {
-    return pg_fail(p->err, PG_EFORMAT, "%s: layer %d: the tensor %s is missing", pg_source_path(p->m->source), p->l, name);
+    return pg_fail(p->err, PG_EFORMAT, "%s: layer %d: the tensor %s is missing", pg_source_path(p->m->source), p->l,
+                   name);
 }
 
 /* Views of E matrices {n0, n1} from a stacked tensor, of which rows first, first + step, .. (n_row of them) are meant. */
@@ -85,7 +86,8 @@ static int turn(const place *p, const pg_source_tensor *t, int64_t n0, int64_t n
     for (int64_t e = 0; e < p->E; e++)
         for (int64_t j = 0; j < n1; j++)
             for (int64_t i = 0; i < n0; i++)
-                memcpy(to + ((e * n1 + j) * n0 + i) * size, (const char *)in.data + ((e * n0 + i) * n1 + j) * size, (size_t)size);
+                memcpy(to + ((e * n1 + j) * n0 + i) * size, (const char *)in.data + ((e * n0 + i) * n1 + j) * size,
+                       (size_t)size);
     return PG_OK;
 }
 
@@ -102,7 +104,8 @@ static int repack(const place *p, const char *name, int64_t n0, int64_t n1, pg_t
     const int64_t *bs = b->view.shape, *ss = s->view.shape, n_block = n0 / 32 * n1 * p->E;
     if (n0 % 32 || bs[0] != 16 || bs[1] != n0 / 32 || bs[2] != n1 || bs[3] != p->E || ss[0] != n0 / 32 || ss[1] != n1 ||
         ss[2] != p->E || b->view.dtype != PG_U8 || s->view.dtype != PG_U8)
-        return pg_fail(p->err, PG_EFORMAT, "%s: layer %d: %s_blocks and _scales do not have the shapes of %lld x %lld x %lld MXFP4",
+        return pg_fail(p->err, PG_EFORMAT,
+                       "%s: layer %d: %s_blocks and _scales do not have the shapes of %lld x %lld x %lld MXFP4",
                        pg_source_path(p->m->source), p->l, name, (long long)n0, (long long)n1, (long long)p->E);
     uint8_t *to = p->m->weights ? pg_model_alloc(p->m, (size_t)n_block * 17, p->err) : (uint8_t *)b->view.data;
     if (!to) return PG_EMEMORY;
@@ -187,7 +190,8 @@ static int from_gguf(const place *p)
     const pg_source_tensor *d = pg_model_find(p->m, p->l, "ffn_down_exps", "weight");
     const pg_source_tensor *gu = pg_model_find(p->m, p->l, "ffn_gate_up_exps", "weight");
     int rc;
-    if (!d) return pg_model_find(p->m, p->l, "ffn_gate.0", "weight") ? separate(p, oldest) : no_tensor(p, "ffn_down_exps");
+    if (!d)
+        return pg_model_find(p->m, p->l, "ffn_gate.0", "weight") ? separate(p, oldest) : no_tensor(p, "ffn_down_exps");
     if (gu) return fused(p, gu, d);
     if (!g || !u) return no_tensor(p, g ? "ffn_up_exps" : "ffn_gate_exps");
     if ((rc = stacked(p, g, p->D, p->F, p->gate)) < 0 || (rc = stacked(p, u, p->D, p->F, p->up)) < 0) return rc;
@@ -211,7 +215,8 @@ static int from_hf(const place *p)
 static int same_format(const place *p)
 {
     for (int64_t e = 1; e < p->E; e++)
-        if (p->gate[e].dtype != p->gate[0].dtype || p->up[e].dtype != p->up[0].dtype || p->down[e].dtype != p->down[0].dtype)
+        if (p->gate[e].dtype != p->gate[0].dtype || p->up[e].dtype != p->up[0].dtype ||
+            p->down[e].dtype != p->down[0].dtype)
             return pg_fail(p->err, PG_EUNSUPPORTED, "%s: layer %d: expert %d is stored in another format than expert 0",
                            pg_source_path(p->m->source), p->l, (int)e);
     return PG_OK;
@@ -223,7 +228,8 @@ int pg_model_experts(pg_model *m, int l, pg_error *err)
     const int hf = pg_source_dialect(m->source) == PG_DIALECT_HF;
     if (y->w[PG_T_ROUTER].dtype == PG_DTYPE_NONE) return PG_OK;
     if (!m->h.n_expert)
-        return pg_fail(err, PG_EFORMAT, "%s: layer %d has a router, but expert_count is missing", pg_source_path(m->source), l);
+        return pg_fail(err, PG_EFORMAT, "%s: layer %d has a router, but expert_count is missing",
+                       pg_source_path(m->source), l);
     place p = { .m = m, .l = l, .D = m->h.n_embd, .F = m->h.n_ff_exp, .E = m->h.n_expert, .err = err };
     pg_tensor *all = pg_model_alloc(m, (size_t)p.E * 3 * sizeof *all, err);
     if (!all) return PG_EMEMORY;
@@ -231,7 +237,14 @@ int pg_model_experts(pg_model *m, int l, pg_error *err)
     int rc = hf ? from_hf(&p) : from_gguf(&p);
     if (rc >= 0) rc = same_format(&p);
     if (rc < 0) return rc;
-    y->experts = (pg_experts){ .n_expert = m->h.n_expert, .n_used = m->h.n_used, .n_embd = m->h.n_embd, .n_ff = m->h.n_ff_exp,
-                               .glu = m->arch->glu, .limit = m->h.glu_limit, .gate = p.gate, .up = p.up, .down = p.down };
+    y->experts = (pg_experts){ .n_expert = m->h.n_expert,
+                               .n_used = m->h.n_used,
+                               .n_embd = m->h.n_embd,
+                               .n_ff = m->h.n_ff_exp,
+                               .glu = m->arch->glu,
+                               .limit = m->h.glu_limit,
+                               .gate = p.gate,
+                               .up = p.up,
+                               .down = p.down };
     return read_biases(&p, hf, &y->experts);
 }

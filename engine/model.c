@@ -15,7 +15,8 @@ void *pg_model_alloc(pg_model *m, size_t bytes, pg_error *err)
     const size_t size = (sizeof(pg_owned) + bytes + 63) & ~(size_t)63;
     pg_owned *o = size > bytes ? aligned_alloc(64, size) : NULL;
     if (!o) {
-        pg_fail(err, PG_EMEMORY, "%s: no memory for %.0f bytes of converted weights", pg_source_path(m->source), (double)bytes);
+        pg_fail(err, PG_EMEMORY, "%s: no memory for %.0f bytes of converted weights", pg_source_path(m->source),
+                (double)bytes);
         return NULL;
     }
     o->next = m->owned;
@@ -32,8 +33,10 @@ const pg_source_tensor *pg_model_find(const pg_model *m, int l, const char *name
     const int hf = pg_source_dialect(m->source) == PG_DIALECT_HF;
     if (!*name) return NULL;
     const char *dot = *suffix ? "." : "";
-    if (l < 0) snprintf(full, sizeof full, "%s%s%s", name, dot, suffix);
-    else snprintf(full, sizeof full, hf ? "model.layers.%d.%s%s%s" : "blk.%d.%s%s%s", l, name, dot, suffix);
+    if (l < 0)
+        snprintf(full, sizeof full, "%s%s%s", name, dot, suffix);
+    else
+        snprintf(full, sizeof full, hf ? "model.layers.%d.%s%s%s" : "blk.%d.%s%s%s", l, name, dot, suffix);
     return pg_source_find(m->source, full);
 }
 
@@ -60,8 +63,8 @@ int pg_model_view(pg_model *m, const pg_source_tensor *t, int64_t n0, int64_t n1
                        (int)t->name.n, t->name.data, (long long)s[0], (long long)s[1], (long long)s[2], (long long)n0,
                        (long long)n1, (long long)n2);
     if (!pg_dtype_is_weight(t->view.dtype))
-        return pg_fail(err, PG_EUNSUPPORTED, "%s: the tensor %.*s is stored as %s, which perigee does not compute with", path,
-                       (int)t->name.n, t->name.data, pg_dtype_get(t->view.dtype)->name);
+        return pg_fail(err, PG_EUNSUPPORTED, "%s: the tensor %.*s is stored as %s, which perigee does not compute with",
+                       path, (int)t->name.n, t->name.data, pg_dtype_get(t->view.dtype)->name);
     *out = pg_tensor_dense(t->view.dtype, t->view.data, n0, n1, n2);
     if (t->view.dtype != PG_FP8) return PG_OK;
     char name[200];
@@ -95,10 +98,12 @@ static float scalar_at(const pg_tensor *t, int64_t i)
 int pg_model_vector(pg_model *m, const pg_source_tensor *t, int64_t n, const float **out, int32_t *n_out, pg_error *err)
 {
     const pg_tensor *v = &t->view;
-    const int64_t have = v->shape[0] <= 1 << 24 && v->shape[1] <= 1 << 14 && v->shape[2] == 1 ? v->shape[0] * v->shape[1] : -1;
+    const int64_t have =
+        v->shape[0] <= 1 << 24 && v->shape[1] <= 1 << 14 && v->shape[2] == 1 ? v->shape[0] * v->shape[1] : -1;
     if (have < 1 || (n ? have != n : have > 1 << 20))
-        return pg_fail(err, PG_EFORMAT, "%s: the tensor %.*s has %lld x %lld numbers, expected %lld", pg_source_path(m->source),
-                       (int)t->name.n, t->name.data, (long long)v->shape[0], (long long)v->shape[1], (long long)n);
+        return pg_fail(err, PG_EFORMAT, "%s: the tensor %.*s has %lld x %lld numbers, expected %lld",
+                       pg_source_path(m->source), (int)t->name.n, t->name.data, (long long)v->shape[0],
+                       (long long)v->shape[1], (long long)n);
     if (v->dtype != PG_F32 && v->dtype != PG_F16 && v->dtype != PG_BF16 && v->dtype != PG_F64)
         return pg_fail(err, PG_EUNSUPPORTED, "%s: the tensor %.*s is stored as %s, expected a float format",
                        pg_source_path(m->source), (int)t->name.n, t->name.data, pg_dtype_get(v->dtype)->name);
@@ -117,10 +122,10 @@ enum { MAT, VEC };
 static void slot_shape(const pg_hparams *h, int l, int slot, int64_t d[3], int *kind)
 {
     switch (slot) {
-#define X(id, gguf, hf, k, n0, n1, n2)                                                                                 \
-    case PG_T_##id:                                                                                                    \
-        d[0] = (n0), d[1] = (n1), d[2] = (n2);                                                                         \
-        *kind = k;                                                                                                     \
+#define X(id, gguf, hf, k, n0, n1, n2)         \
+    case PG_T_##id:                            \
+        d[0] = (n0), d[1] = (n1), d[2] = (n2); \
+        *kind = k;                             \
         break;
         PG_SLOT_LIST(X)
 #undef X
@@ -145,8 +150,8 @@ static int fill_slot(pg_model *m, int l, int slot, pg_error *err)
 {
     pg_layer *to = l < 0 ? &m->top : &m->layer[l];
     const char *name = slot_name(m, slot);
-    int64_t d[3];
-    int kind, rc;
+    int64_t d[3] = { 0 };
+    int kind = MAT, rc;
     slot_shape(&m->h, l < 0 ? 0 : l, slot, d, &kind);
     const pg_source_tensor *t = pg_model_find(m, l, name, "weight");
     if (!t) t = pg_model_find(m, l, name, "");
@@ -167,14 +172,15 @@ static int need(const pg_model *m, int l, int slot, int found, pg_error *err)
     if (found) return PG_OK;
     char where[32] = "";
     if (l >= 0) snprintf(where, sizeof where, "layer %d: ", l);
-    return pg_fail(err, PG_EFORMAT, "%s: %sthe tensor %s is missing", pg_source_path(m->source), where, slot_name(m, slot));
+    return pg_fail(err, PG_EFORMAT, "%s: %sthe tensor %s is missing", pg_source_path(m->source), where,
+                   slot_name(m, slot));
 }
 
 #define HAS_W(layer, slot) ((layer)->w[PG_T_##slot].dtype != PG_DTYPE_NONE)
 #define HAS_V(layer, slot) ((layer)->v[PG_T_##slot] != NULL)
-#define NEED_W(slot)                                                                                                   \
+#define NEED_W(slot) \
     if ((rc = need(m, l, PG_T_##slot, HAS_W(y, slot), err)) < 0) return rc
-#define NEED_V(slot)                                                                                                   \
+#define NEED_V(slot) \
     if ((rc = need(m, l, PG_T_##slot, HAS_V(y, slot), err)) < 0) return rc
 
 /* MLA: the parts of the up-projection by head, from either dialect. */
@@ -223,7 +229,8 @@ static int check_attention(pg_model *m, int l, pg_error *err)
         const int slot = i ? PG_T_K_NORM : PG_T_Q_NORM, heads = i ? m->h.n_head_kv[l] : m->h.n_head[l];
         if (y->v[slot] && y->n[slot] != m->h.head_k && y->n[slot] != heads * m->h.head_k)
             return pg_fail(err, PG_EFORMAT, "%s: layer %d: the tensor %s has %d numbers, expected %d or %d",
-                           pg_source_path(m->source), l, slot_name(m, slot), y->n[slot], m->h.head_k, heads * m->h.head_k);
+                           pg_source_path(m->source), l, slot_name(m, slot), y->n[slot], m->h.head_k,
+                           heads * m->h.head_k);
     }
     return PG_OK;
 }
@@ -257,9 +264,15 @@ static int check_ffn(pg_model *m, int l, pg_error *err)
         return PG_OK;
     }
     m->n_moe_layer++;
-    y->router = (pg_router){ .n_expert = m->h.n_expert, .n_used = m->h.n_used, .n_group = m->h.n_group,
-                             .n_group_used = m->h.n_group_used, .group_rule = m->h.group_rule, .score = m->h.score,
-                             .renorm = m->h.renorm, .scale = m->h.expert_scale, .bias = y->v[PG_T_ROUTER_BIAS] };
+    y->router = (pg_router){ .n_expert = m->h.n_expert,
+                             .n_used = m->h.n_used,
+                             .n_group = m->h.n_group,
+                             .n_group_used = m->h.n_group_used,
+                             .group_rule = m->h.group_rule,
+                             .score = m->h.score,
+                             .renorm = m->h.renorm,
+                             .scale = m->h.expert_scale,
+                             .bias = y->v[PG_T_ROUTER_BIAS] };
     if ((rc = split_shared(m, l, err)) < 0) return rc;
     if (HAS_W(y, GATE_SHARED) || m->h.n_ff_shared) {
         NEED_W(GATE_SHARED);
@@ -289,7 +302,8 @@ static int fill_top(pg_model *m, pg_error *err)
     pg_layer *y = &m->top;
     int rc = PG_OK;
     const pg_source_tensor *t = pg_model_find(m, -1, slot_name(m, PG_T_EMBD), "weight");
-    if (t && (!m->h.n_vocab || t->view.shape[1] != m->h.n_vocab) && t->view.shape[1] >= 1 && t->view.shape[1] <= 1 << 24)
+    if (t && (!m->h.n_vocab || t->view.shape[1] != m->h.n_vocab) && t->view.shape[1] >= 1 &&
+        t->view.shape[1] <= 1 << 24)
         m->h.n_vocab = (int32_t)t->view.shape[1];
     empty_layer(y);
     for (int slot = 0; slot < PG_FIRST_LAYER_SLOT && rc >= 0; slot++) rc = fill_slot(m, -1, slot, err);
@@ -308,8 +322,10 @@ static int fill_freqs(pg_model *m, pg_error *err)
         pg_rope_freqs(&m->h, m->arch, m->top.v[PG_T_ROPE_FREQS], i, m->freqs[i]);
         for (int j = 0; j < n; j++)
             if (!isfinite(m->freqs[i][j]))
-                return pg_fail(err, PG_EFORMAT, "%s: the rotary frequencies are not finite: rope.freq_base, rope.scaling or "
-                               "rope_freqs are out of range", pg_source_path(m->source));
+                return pg_fail(err, PG_EFORMAT,
+                               "%s: the rotary frequencies are not finite: rope.freq_base, rope.scaling or "
+                               "rope_freqs are out of range",
+                               pg_source_path(m->source));
     }
     return PG_OK;
 }

@@ -8,13 +8,13 @@
 #include "arch/arch.h"
 
 typedef struct pg_layer {
-    pg_tensor w[PG_T_COUNT];     /* matrices; dtype PG_DTYPE_NONE: absent */
-    const float *v[PG_T_COUNT];  /* vectors, or biases of the matrices; NULL: absent */
-    int32_t n[PG_T_COUNT];       /* length of v */
-    pg_tensor k_part, v_part;    /* MLA: per head {nope, kvl, H} or, turned, {kvl, nope, H}; and {kvl, head_v, H} */
+    pg_tensor w[PG_T_COUNT];    /* matrices; dtype PG_DTYPE_NONE: absent */
+    const float *v[PG_T_COUNT]; /* vectors, or biases of the matrices; NULL: absent */
+    int32_t n[PG_T_COUNT];      /* length of v */
+    pg_tensor k_part, v_part;   /* MLA: per head {nope, kvl, H} or, turned, {kvl, nope, H}; and {kvl, head_v, H} */
     int k_turned;
-    pg_router router;            /* of layers with experts */
-    pg_experts experts;          /* n_expert 0: a dense layer */
+    pg_router router;   /* of layers with experts */
+    pg_experts experts; /* n_expert 0: a dense layer */
 } pg_layer;
 
 typedef struct pg_owned pg_owned;
@@ -24,9 +24,9 @@ typedef struct pg_model {
     const pg_arch *arch;
     int weights; /* 0: opened for its numbers; large conversions are left out */
     pg_hparams h;
-    pg_layer top;     /* slots outside layers */
-    pg_layer *layer;  /* [n_layer] */
-    float *freqs[2];  /* inverse frequencies: [0] everywhere, [1] layers with a window where they differ, or NULL */
+    pg_layer top;    /* slots outside layers */
+    pg_layer *layer; /* [n_layer] */
+    float *freqs[2]; /* inverse frequencies: [0] everywhere, [1] layers with a window where they differ, or NULL */
     int32_t n_moe_layer;
     double owned_bytes; /* converted weights */
     pg_owned *owned;
@@ -53,9 +53,11 @@ int pg_model_view(pg_model *m, const pg_source_tensor *t, int64_t n0, int64_t n1
                   pg_error *err);
 
 /* A tensor of n elements as f32 in owned memory (n 0: any length up to 2^20, told in *n_out). */
-int pg_model_vector(pg_model *m, const pg_source_tensor *t, int64_t n, const float **out, int32_t *n_out, pg_error *err);
+int pg_model_vector(pg_model *m, const pg_source_tensor *t, int64_t n, const float **out, int32_t *n_out,
+                    pg_error *err);
 
-/* What the model is, in the words of perigee.h. */
+/* describe.c: what the model is, in the words of perigee.h; and its tokenizer's part (NULL is fine). */
 void pg_model_info(const pg_model *m, pg_info *info);
+void pg_info_tokenizer(pg_info *info, pg_tokenizer *t);
 
 #endif

@@ -12,30 +12,30 @@
 
 /* X(ID, name, elements a block, bytes a block, GGUF type id or -1). Order is private: files store GGUF ids or names.
  * FP8 carries its 128x128 factors beside the data (pg_tensor.scale). */
-#define PG_DTYPE_LIST(X)                                                                                               \
-    X(F32, "f32", 1, 4, 0)                                                                                             \
-    X(F16, "f16", 1, 2, 1)                                                                                             \
-    X(BF16, "bf16", 1, 2, 30)                                                                                          \
-    X(FP8, "fp8_e4m3", 1, 1, -1)                                                                                       \
-    X(Q8_0, "q8_0", 32, 34, 8)                                                                                         \
-    X(Q4_0, "q4_0", 32, 18, 2)                                                                                         \
-    X(Q4_1, "q4_1", 32, 20, 3)                                                                                         \
-    X(Q5_0, "q5_0", 32, 22, 6)                                                                                         \
-    X(Q5_1, "q5_1", 32, 24, 7)                                                                                         \
-    X(Q2_K, "q2_k", 256, 84, 10)                                                                                       \
-    X(Q3_K, "q3_k", 256, 110, 11)                                                                                      \
-    X(Q4_K, "q4_k", 256, 144, 12)                                                                                      \
-    X(Q5_K, "q5_k", 256, 176, 13)                                                                                      \
-    X(Q6_K, "q6_k", 256, 210, 14)                                                                                      \
-    X(IQ4_NL, "iq4_nl", 32, 18, 20)                                                                                    \
-    X(IQ4_XS, "iq4_xs", 256, 136, 23)                                                                                  \
-    X(MXFP4, "mxfp4", 32, 17, 39)                                                                                      \
-    X(I8, "i8", 1, 1, 24)                                                                                              \
-    X(I16, "i16", 1, 2, 25)                                                                                            \
-    X(I32, "i32", 1, 4, 26)                                                                                            \
-    X(I64, "i64", 1, 8, 27)                                                                                            \
-    X(F64, "f64", 1, 8, 28)                                                                                            \
-    X(U8, "u8", 1, 1, -1)                                                                                              \
+#define PG_DTYPE_LIST(X)              \
+    X(F32, "f32", 1, 4, 0)            \
+    X(F16, "f16", 1, 2, 1)            \
+    X(BF16, "bf16", 1, 2, 30)         \
+    X(FP8, "fp8_e4m3", 1, 1, -1)      \
+    X(Q8_0, "q8_0", 32, 34, 8)        \
+    X(Q4_0, "q4_0", 32, 18, 2)        \
+    X(Q4_1, "q4_1", 32, 20, 3)        \
+    X(Q5_0, "q5_0", 32, 22, 6)        \
+    X(Q5_1, "q5_1", 32, 24, 7)        \
+    X(Q2_K, "q2_k", 256, 84, 10)      \
+    X(Q3_K, "q3_k", 256, 110, 11)     \
+    X(Q4_K, "q4_k", 256, 144, 12)     \
+    X(Q5_K, "q5_k", 256, 176, 13)     \
+    X(Q6_K, "q6_k", 256, 210, 14)     \
+    X(IQ4_NL, "iq4_nl", 32, 18, 20)   \
+    X(IQ4_XS, "iq4_xs", 256, 136, 23) \
+    X(MXFP4, "mxfp4", 32, 17, 39)     \
+    X(I8, "i8", 1, 1, 24)             \
+    X(I16, "i16", 1, 2, 25)           \
+    X(I32, "i32", 1, 4, 26)           \
+    X(I64, "i64", 1, 8, 27)           \
+    X(F64, "f64", 1, 8, 28)           \
+    X(U8, "u8", 1, 1, -1)             \
     X(E8M0, "e8m0", 1, 1, -1)
 
 typedef enum pg_dtype {
@@ -90,7 +90,10 @@ static inline uint32_t pg_bits_from_f32(float f)
     return u;
 }
 
-static inline float pg_bf16_to_f32(uint16_t h) { return pg_f32_from_bits((uint32_t)h << 16); }
+static inline float pg_bf16_to_f32(uint16_t h)
+{
+    return pg_f32_from_bits((uint32_t)h << 16);
+}
 
 /* Nearest even; a NaN keeps its sign and becomes quiet. */
 static inline uint16_t pg_f32_to_bf16(float f)

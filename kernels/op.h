@@ -30,11 +30,11 @@ typedef struct pg_value {
     int64_t offset; /* bytes from the start of the arena, a multiple of 64 */
 } pg_value;
 
-enum { PG_ROPE_PAIRS = 0, PG_ROPE_HALVES = 1 }; /* (2i, 2i + 1) or (i, i + n/2) */
+enum { PG_ROPE_PAIRS = 0, PG_ROPE_HALVES = 1 };                                 /* (2i, 2i + 1) or (i, i + n/2) */
 enum { PG_SCORE_SOFTMAX = 1, PG_SCORE_SIGMOID = 2, PG_SCORE_TOPK_SOFTMAX = 3 }; /* numbers of expert_gating_func */
 enum { PG_GROUP_NONE = 0, PG_GROUP_BEST = 1, PG_GROUP_TOP2 = 2 };               /* a group's score */
 
-enum { PG_GLU_SILU = 0, PG_GLU_GELU = 1, PG_GLU_OSS = 2, PG_GLU_CLAMP = 3 };       /* glu/glu.h says what they do */
+enum { PG_GLU_SILU = 0, PG_GLU_GELU = 1, PG_GLU_OSS = 2, PG_GLU_CLAMP = 3 }; /* glu/glu.h says what they do */
 
 /* How router logits become a choice. Sources: DeepSeek-V2 (arXiv 2405.04434), DeepSeek-V3 (2412.19437). */
 typedef struct pg_router {
@@ -43,7 +43,7 @@ typedef struct pg_router {
     int32_t score;                             /* PG_SCORE_* */
     int32_t renorm;                            /* weights are divided by their sum */
     float scale;                               /* then multiplied by this */
-    const float *bias; /* [n_expert] added for choosing only, or NULL */
+    const float *bias;                         /* [n_expert] added for choosing only, or NULL */
 } pg_router;
 
 /* The routed experts of a layer: three matrices each, anywhere in memory. */
@@ -51,8 +51,8 @@ typedef struct pg_experts {
     int32_t n_expert, n_used, n_embd, n_ff;
     int32_t glu; /* PG_GLU_* */
     float limit;
-    const pg_tensor *gate, *up, *down;               /* [n_expert] of {D, F}, {D, F}, {F, D} */
-    const float *gate_bias, *up_bias, *down_bias;    /* [n_expert, F], [n_expert, F], [n_expert, D], or NULL */
+    const pg_tensor *gate, *up, *down;            /* [n_expert] of {D, F}, {D, F}, {F, D} */
+    const float *gate_bias, *up_bias, *down_bias; /* [n_expert, F], [n_expert, F], [n_expert, D], or NULL */
 } pg_experts;
 
 typedef struct pg_op {
@@ -61,24 +61,53 @@ typedef struct pg_op {
     const pg_tensor *w; /* weight matrix or table */
     const float *v;     /* weight vector: norm weight, bias, sinks, frequencies; f32, or NULL */
     union {
-        struct { float scale; } embed;
-        struct { int32_t col, n, count; float eps; } norm;     /* groups of n columns from col */
         struct {
-            int32_t x_col, x_step, y_col, y_step, batch; /* matrix b reads columns x_col + b * x_step, writes y_col + .. */
+            float scale;
+        } embed;
+        struct {
+            int32_t col, n, count;
+            float eps;
+        } norm; /* groups of n columns from col */
+        struct {
+            int32_t x_col, x_step, y_col, y_step,
+                batch;          /* matrix b reads columns x_col + b * x_step, writes y_col + .. */
             int32_t transposed; /* w is {N, K, batch}: y[n] = sum over k of x[k] * w[k][n] */
             int32_t exact;      /* f32 activations in both classes (the router) */
             float scale;
         } matmul;
-        struct { int32_t n; float magnitude; } angles;         /* v: [n] inverse frequencies; dst [rows, 2n] */
-        struct { int32_t col, heads, step, n, layout; } rope;  /* n rotated columns a head; src[1]: angles */
-        struct { int32_t stream, col, n; } store;
-        struct { int32_t k_stream, v_stream, heads, kv_heads, dk, dv, window; float scale, softcap; } attn;
-        struct { const pg_router *router; } route;             /* dst [rows, 2X]: X ids (i32), then X weights */
-        struct { const pg_experts *experts; } experts;         /* src: x, pick */
-        struct { int32_t kind; float limit; } glu;
-        struct { float scale; } add;
-        struct { float limit; } clamp;
-        struct { int32_t heads, n, src_col, src_step, dst_col, dst_step; } copy;
+        struct {
+            int32_t n;
+            float magnitude;
+        } angles; /* v: [n] inverse frequencies; dst [rows, 2n] */
+        struct {
+            int32_t col, heads, step, n, layout;
+        } rope; /* n rotated columns a head; src[1]: angles */
+        struct {
+            int32_t stream, col, n;
+        } store;
+        struct {
+            int32_t k_stream, v_stream, heads, kv_heads, dk, dv, window;
+            float scale, softcap;
+        } attn;
+        struct {
+            const pg_router *router;
+        } route; /* dst [rows, 2X]: X ids (i32), then X weights */
+        struct {
+            const pg_experts *experts;
+        } experts; /* src: x, pick */
+        struct {
+            int32_t kind;
+            float limit;
+        } glu;
+        struct {
+            float scale;
+        } add;
+        struct {
+            float limit;
+        } clamp;
+        struct {
+            int32_t heads, n, src_col, src_step, dst_col, dst_step;
+        } copy;
     } a;
 } pg_op;
 
@@ -95,11 +124,11 @@ typedef struct pg_code {
 
 /* The rows of one step. Rows of a sequence stand together, in order of position; the prefill class comes first. */
 typedef struct pg_rows {
-    int32_t n, n_prefill;                  /* rows; the first n_prefill belong to the prefill class */
-    int32_t n_sampled, n_sampled_prefill;  /* rows that sample, likewise */
-    const int32_t *token, *pos, *seq;      /* [n] id, position, index into pages */
-    const int32_t *sampled;                /* [n_sampled] row numbers, ascending */
-    const int32_t *const *pages;           /* [sequences] page numbers in order of position */
+    int32_t n, n_prefill;                 /* rows; the first n_prefill belong to the prefill class */
+    int32_t n_sampled, n_sampled_prefill; /* rows that sample, likewise */
+    const int32_t *token, *pos, *seq;     /* [n] id, position, index into pages */
+    const int32_t *sampled;               /* [n_sampled] row numbers, ascending */
+    const int32_t *const *pages;          /* [sequences] page numbers in order of position */
 } pg_rows;
 
 /* One kind of row that the cache holds for a layer: K, V, or MLA's latent. */

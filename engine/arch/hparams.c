@@ -37,8 +37,7 @@ static int find_key(reader *r, const char *gguf, const char *hf)
 
 static void missing(reader *r)
 {
-    if (r->rc >= 0)
-        r->rc = pg_fail(r->err, PG_EFORMAT, "%s: the key %s is missing", pg_source_path(r->s), r->key);
+    if (r->rc >= 0) r->rc = pg_fail(r->err, PG_EFORMAT, "%s: the key %s is missing", pg_source_path(r->s), r->key);
 }
 
 /* 1 when the key was there. */
@@ -136,7 +135,8 @@ static void read_sizes(reader *r, pg_hparams *h)
     h->n_ctx = 2048;
     read_int(r, "context_length", "max_position_embeddings", 1, INT32_MAX, &h->n_ctx);
     read_int(r, "vocab_size", "vocab_size", 1, 1 << 24, &h->n_vocab);
-    if (!read_per_layer(r, "attention.head_count", "num_attention_heads", h->n_layer, 1, PG_MAX_HEAD, h->n_head)) missing(r);
+    if (!read_per_layer(r, "attention.head_count", "num_attention_heads", h->n_layer, 1, PG_MAX_HEAD, h->n_head))
+        missing(r);
     memcpy(h->n_head_kv, h->n_head, sizeof h->n_head);
     read_per_layer(r, "attention.head_count_kv", "num_key_value_heads", h->n_layer, 1, PG_MAX_HEAD, h->n_head_kv);
     read_per_layer(r, "feed_forward_length", "intermediate_size", h->n_layer, 1, 1 << 22, h->n_ff);
@@ -187,7 +187,8 @@ static void read_mla(reader *r, pg_hparams *h)
 static void read_experts(reader *r, pg_hparams *h)
 {
     char text[64] = "";
-    if (!read_int(r, "expert_count", "n_routed_experts|num_local_experts|num_experts", 0, PG_MAX_EXPERT, &h->n_expert) ||
+    if (!read_int(r, "expert_count", "n_routed_experts|num_local_experts|num_experts", 0, PG_MAX_EXPERT,
+                  &h->n_expert) ||
         !h->n_expert)
         return;
     need_int(r, "expert_used_count", "num_experts_per_tok", 1, PG_MAX_EXPERT, &h->n_used);
@@ -196,17 +197,20 @@ static void read_experts(reader *r, pg_hparams *h)
     read_int(r, "expert_feed_forward_length", "moe_intermediate_size", 1, 1 << 22, &h->n_ff_exp);
     check(r, h->n_ff_exp >= 1, "the experts' width (expert_feed_forward_length) is missing");
     h->n_ff_shared = h->n_ff_exp * h->n_shared;
-    read_int(r, "expert_shared_feed_forward_length", "shared_expert_intermediate_size|shared_intermediate_size", 0, 1 << 22,
-             &h->n_ff_shared);
+    read_int(r, "expert_shared_feed_forward_length", "shared_expert_intermediate_size|shared_intermediate_size", 0,
+             1 << 22, &h->n_ff_shared);
     h->score = r->arch->score;
     h->renorm = r->arch->renorm;
     if (!r->hf) {
         read_int(r, "expert_gating_func", NULL, PG_SCORE_SOFTMAX, 4, &h->score);
-        if (h->score == 4) refuse(r, "expert_gating_func 4 (sqrt of softplus) belongs to a family that perigee does not run yet");
+        if (h->score == 4)
+            refuse(r, "expert_gating_func 4 (sqrt of softplus) belongs to a family that perigee does not run yet");
     } else if (read_text(r, NULL, "scoring_func", text, sizeof text)) {
         h->score = !strcmp(text, "sigmoid") ? PG_SCORE_SIGMOID : PG_SCORE_SOFTMAX;
-        if (strcmp(text, "sigmoid") && strcmp(text, "softmax")) refuse(r, "scoring_func is neither softmax nor sigmoid");
-    } else if (read_text(r, NULL, "model_type", text, sizeof text) && (!strcmp(text, "deepseek_v3") || !strcmp(text, "kimi_k2"))) {
+        if (strcmp(text, "sigmoid") && strcmp(text, "softmax"))
+            refuse(r, "scoring_func is neither softmax nor sigmoid");
+    } else if (read_text(r, NULL, "model_type", text, sizeof text) &&
+               (!strcmp(text, "deepseek_v3") || !strcmp(text, "kimi_k2"))) {
         h->score = PG_SCORE_SIGMOID; /* what the checkpoint's own code does when the key is left out */
         h->renorm = 1;
     }
@@ -224,11 +228,13 @@ static void read_groups(reader *r, pg_hparams *h)
     if (!h->n_expert) return;
     read_int(r, "expert_group_count", "n_group", 1, PG_MAX_EXPERT, &h->n_group);
     read_int(r, "expert_group_used_count", "topk_group", 1, PG_MAX_EXPERT, &h->n_group_used);
-    if (r->hf && read_text(r, NULL, "topk_method", text, sizeof text) && !strcmp(text, "greedy")) h->n_group = h->n_group_used = 1;
+    if (r->hf && read_text(r, NULL, "topk_method", text, sizeof text) && !strcmp(text, "greedy"))
+        h->n_group = h->n_group_used = 1;
     check(r, h->n_expert % h->n_group == 0, "expert_count is not a multiple of expert_group_count");
     check(r, h->n_group_used <= h->n_group, "expert_group_used_count is larger than expert_group_count");
     if (r->rc < 0) return;
-    check(r, h->n_used <= h->n_expert / h->n_group * h->n_group_used, "expert_used_count does not fit into the groups that are kept");
+    check(r, h->n_used <= h->n_expert / h->n_group * h->n_group_used,
+          "expert_used_count does not fit into the groups that are kept");
     h->group_rule = h->n_group < 2 ? PG_GROUP_NONE : h->score == PG_SCORE_SIGMOID ? PG_GROUP_TOP2 : PG_GROUP_BEST;
 }
 
@@ -236,7 +242,8 @@ static void read_windows(reader *r, pg_hparams *h)
 {
     const int kind = r->arch->window;
     int32_t period = kind == PG_WINDOW_SIX ? 6 : kind == PG_WINDOW_EVEN ? 2 : 1;
-    int use = kind != PG_WINDOW_KEY || (r->hf && !strcmp(r->arch->name, "llama")); /* GGUF llama files carry unused ones */
+    int use =
+        kind != PG_WINDOW_KEY || (r->hf && !strcmp(r->arch->name, "llama")); /* GGUF llama files carry unused ones */
     read_int(r, "attention.sliding_window", "sliding_window", 0, INT32_MAX, &h->window);
     if (r->hf && kind == PG_WINDOW_KEY) read_bool(r, NULL, "use_sliding_window", &use);
     if (!use || r->rc < 0) h->window = 0;
@@ -245,8 +252,10 @@ static void read_windows(reader *r, pg_hparams *h)
         for (int l = 0; l < h->n_layer && r->rc >= 0; l++) {
             int64_t flag = 0;
             pg_text t = { "", 0 };
-            if (r->hf) r->rc = pg_source_text_at(r->s, r->key, l, &t, r->err);
-            else r->rc = pg_source_int_at(r->s, r->key, l, 0, 1, &flag, r->err);
+            if (r->hf)
+                r->rc = pg_source_text_at(r->s, r->key, l, &t, r->err);
+            else
+                r->rc = pg_source_int_at(r->s, r->key, l, 0, 1, &flag, r->err);
             h->windowed[l] = (char)(r->hf ? t.n == 17 && !memcmp(t.data, "sliding_attention", 17) : flag);
             if (r->rc == 0) missing(r);
         }
@@ -270,17 +279,22 @@ static void read_scaling(reader *r, pg_hparams *h)
     h->magnitude = 1;
     h->rope_base = 10000;
     h->orig_ctx = (float)h->n_ctx;
-    read_positive(r, "rope.freq_base", "rope_theta|rope_parameters.rope_theta|rope_parameters.full_attention.rope_theta", &h->rope_base);
+    read_positive(r, "rope.freq_base",
+                  "rope_theta|rope_parameters.rope_theta|rope_parameters.full_attention.rope_theta", &h->rope_base);
     h->rope_base_swa = r->arch->rope_base_swa > 0 ? r->arch->rope_base_swa : h->rope_base;
-    read_positive(r, "rope.freq_base_swa", "rope_local_base_freq|rope_parameters.sliding_attention.rope_theta", &h->rope_base_swa);
+    read_positive(r, "rope.freq_base_swa", "rope_local_base_freq|rope_parameters.sliding_attention.rope_theta",
+                  &h->rope_base_swa);
     if (!read_text(r, "rope.scaling.type",
                    "rope_scaling.rope_type|rope_scaling.type|rope_parameters.rope_type|rope_parameters.type|"
-                   "rope_parameters.full_attention.rope_type", type, sizeof type) &&
+                   "rope_parameters.full_attention.rope_type",
+                   type, sizeof type) &&
         !r->hf && read_positive(r, "rope.scale_linear", NULL, &h->factor))
         strcpy(type, "linear");
-    read_positive(r, "rope.scaling.factor", "rope_scaling.factor|rope_parameters.factor|rope_parameters.full_attention.factor", &h->factor);
+    read_positive(r, "rope.scaling.factor",
+                  "rope_scaling.factor|rope_parameters.factor|rope_parameters.full_attention.factor", &h->factor);
     read_positive(r, "rope.scaling.original_context_length",
-                  "rope_scaling.original_max_position_embeddings|rope_parameters.original_max_position_embeddings", &h->orig_ctx);
+                  "rope_scaling.original_max_position_embeddings|rope_parameters.original_max_position_embeddings",
+                  &h->orig_ctx);
     read_positive(r, "rope.scaling.yarn_beta_fast", "rope_scaling.beta_fast|rope_parameters.beta_fast", &h->beta_fast);
     read_positive(r, "rope.scaling.yarn_beta_slow", "rope_scaling.beta_slow|rope_parameters.beta_slow", &h->beta_slow);
     read_positive(r, NULL, "rope_scaling.low_freq_factor|rope_parameters.low_freq_factor", &h->low_freq);
@@ -298,7 +312,10 @@ static void read_scaling(reader *r, pg_hparams *h)
         h->magnitude = r->hf ? attn : attn * h->magnitude;
 }
 
-static float mscale(float a, float factor) { return factor > 1 ? 0.1f * a * logf(factor) + 1 : 1; }
+static float mscale(float a, float factor)
+{
+    return factor > 1 ? 0.1f * a * logf(factor) + 1 : 1;
+}
 
 static void read_scales(reader *r, pg_hparams *h)
 {

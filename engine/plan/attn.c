@@ -25,7 +25,8 @@ static int32_t emit_store(pg_plan *p, pg_ref x)
     return stream;
 }
 
-static pg_ref emit_attn(pg_plan *p, const pg_model *m, int l, pg_ref q, int32_t ks, int32_t vs, int kv_heads, int dk, int dv)
+static pg_ref emit_attn(pg_plan *p, const pg_model *m, int l, pg_ref q, int32_t ks, int32_t vs, int kv_heads, int dk,
+                        int dv)
 {
     const pg_hparams *h = &m->h;
     pg_ref y = pg_plan_value(p, PG_ROWS_ALL, (int64_t)h->n_head[l] * dv);
@@ -85,7 +86,8 @@ static void emit_heads(pg_plan *p, pg_ref y, pg_ref x, const pg_tensor *w, int t
     op->a.matmul.scale = 1;
 }
 
-static void emit_copy(pg_plan *p, pg_ref dst, pg_ref src, int heads, int n, int src_col, int src_step, int dst_col, int dst_step)
+static void emit_copy(pg_plan *p, pg_ref dst, pg_ref src, int heads, int n, int src_col, int src_step, int dst_col,
+                      int dst_step)
 {
     pg_op *op = pg_plan_emit(p, PG_OP_COPY, dst, src, PG_NO_REF);
     if (!op) return;

@@ -45,7 +45,8 @@ pg_ref pg_emit_matmul(pg_plan *p, pg_ref x, const pg_tensor *w, const float *bia
 
 pg_ref pg_emit_add(pg_plan *p, pg_ref a, pg_ref b, float scale)
 {
-    if (pg_plan_width(p, a) != pg_plan_width(p, b)) pg_plan_fail(p, PG_EFORMAT, "a block's output does not fit its input");
+    if (pg_plan_width(p, a) != pg_plan_width(p, b))
+        pg_plan_fail(p, PG_EFORMAT, "a block's output does not fit its input");
     pg_ref y = pg_plan_value(p, pg_plan_rows(p, a), pg_plan_width(p, a));
     pg_op *op = pg_plan_emit(p, PG_OP_ADD, y, a, b);
     if (op) op->a.add.scale = scale;
@@ -105,7 +106,8 @@ int pg_plan_build(const pg_model *m, int32_t max_rows, int32_t max_sampled, int3
                   pg_error *err)
 {
     pg_plan *p = out;
-    *p = (pg_plan){ .code = { .max_rows = max_rows, .max_sampled = max_sampled, .max_decode = max_decode, .exact = exact } };
+    *p = (pg_plan){ .code = {
+                        .max_rows = max_rows, .max_sampled = max_sampled, .max_decode = max_decode, .exact = exact } };
     p->pick = calloc((size_t)m->h.n_layer, sizeof *p->pick);
     if (!p->pick) pg_plan_fail(p, PG_EMEMORY, "no memory for the plan");
     pg_ref x = emit_embed(p, m);

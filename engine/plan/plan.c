@@ -41,8 +41,14 @@ void pg_plan_keep(pg_plan *p, pg_ref r)
     if (r != PG_NO_REF) p->value[r].offset = -1; /* until the layout: outlives the step */
 }
 
-int pg_plan_width(const pg_plan *p, pg_ref r) { return r == PG_NO_REF ? 1 : p->value[r].width; }
-int pg_plan_rows(const pg_plan *p, pg_ref r) { return r == PG_NO_REF ? PG_ROWS_ALL : p->value[r].rows; }
+int pg_plan_width(const pg_plan *p, pg_ref r)
+{
+    return r == PG_NO_REF ? 1 : p->value[r].width;
+}
+int pg_plan_rows(const pg_plan *p, pg_ref r)
+{
+    return r == PG_NO_REF ? PG_ROWS_ALL : p->value[r].rows;
+}
 
 pg_op *pg_plan_emit(pg_plan *p, pg_opcode code, pg_ref dst, pg_ref a, pg_ref b)
 {

@@ -22,9 +22,9 @@ typedef struct pg_draw {
     const int32_t *history; /* [n_history] prompt and generated tokens so far, for penalties */
     int32_t n_history;
     uint64_t seed;
-    int32_t position;       /* of the token to be drawn */
-    int32_t attempt;        /* 0, or how often this position was drawn before */
-    pg_logprob *logprobs;   /* [how->logprobs] out: the chosen token, then the most likely; NULL when none are asked */
+    int32_t position;     /* of the token to be drawn */
+    int32_t attempt;      /* 0, or how often this position was drawn before */
+    pg_logprob *logprobs; /* [how->logprobs] out: the chosen token, then the most likely; NULL when none are asked */
 } pg_draw;
 
 /* The drawn token id, in [0, n_vocab). NaN logits count as -inf; if nothing is finite, PG_EINVAL is returned. */

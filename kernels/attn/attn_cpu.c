@@ -95,7 +95,8 @@ static void attend_tile(const job *j, int r0, int r1, int g, int h0, int n_head,
     const pg_kv *kv = j->c->kv;
     const int dk = op->a.attn.dk, dv = op->a.attn.dv, H = op->a.attn.heads, P = kv->page_tokens;
     const int32_t *pages = rows->pages[rows->seq[r0]];
-    const int first = op->a.attn.window && rows->pos[r0] >= op->a.attn.window ? rows->pos[r0] - op->a.attn.window + 1 : 0;
+    const int first =
+        op->a.attn.window && rows->pos[r0] >= op->a.attn.window ? rows->pos[r0] - op->a.attn.window + 1 : 0;
     float *k = mem, *v = mem + (int64_t)P * dk;
     state st[TILE * HEADS];
     for (int i = 0; i < (r1 - r0) * n_head; i++) {
@@ -138,13 +139,18 @@ static void attend(void *arg, int item, int lane)
 
 void pg_cpu_attn(pg_cpu *c, const pg_op *op)
 {
-    job j = { .c = c, .op = op, .q = pg_cpu_rows(c, op->src[0]), .y = pg_cpu_rows(c, op->dst),
-              .ks = &c->kv->stream[op->a.attn.k_stream], .vs = &c->kv->stream[op->a.attn.v_stream] };
+    job j = { .c = c,
+              .op = op,
+              .q = pg_cpu_rows(c, op->src[0]),
+              .y = pg_cpu_rows(c, op->dst),
+              .ks = &c->kv->stream[op->a.attn.k_stream],
+              .vs = &c->kv->stream[op->a.attn.v_stream] };
     for (int r = 0; r < c->rows->n; r = tile_end(c->rows, r)) j.n_tile++;
     const int shared = op->a.attn.heads / op->a.attn.kv_heads;
     j.heads_part = shared < HEADS ? shared : HEADS;
     /* a lone row has few kv heads to share out: split the query heads then, which costs unpacking but no bits */
-    while (j.heads_part > 1 && j.n_tile * op->a.attn.kv_heads * ((shared + j.heads_part - 1) / j.heads_part) < c->n_lane)
+    while (j.heads_part > 1 &&
+           j.n_tile * op->a.attn.kv_heads * ((shared + j.heads_part - 1) / j.heads_part) < c->n_lane)
         j.heads_part = (j.heads_part + 1) / 2;
     j.head_parts = (shared + j.heads_part - 1) / j.heads_part;
     pg_lanes_run(c->lanes, attend, &j, j.n_tile * op->a.attn.kv_heads * j.head_parts);

@@ -1,6 +1,7 @@
 /* backend.c: the CPU backend: memory for one plan, a table of ops, a loop over it. */
 #include "cpu.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -59,7 +60,10 @@ static void run(pg_backend *b, const pg_rows *rows, const pg_kv *kv)
     for (int i = 0; i < c->code->n_op; i++) run_op[c->code->op[i].code](c, &c->code->op[i]);
 }
 
-static const void *read_value(pg_backend *b, pg_ref value) { return pg_cpu_rows((pg_cpu *)b, value); }
+static const void *read_value(pg_backend *b, pg_ref value)
+{
+    return pg_cpu_rows((pg_cpu *)b, value);
+}
 
 static void close_cpu(pg_backend *b)
 {
@@ -87,8 +91,13 @@ pg_backend *pg_cpu_open(int n_lane, const char *isa, const char **why)
         free(c);
         return NULL;
     }
-    pg_isa_pick(have);
+    static _Atomic unsigned
+        picked; /* engines of one process share the pick; repeating it under a running one is not safe */
+    if (atomic_exchange(&picked, have) != have) pg_isa_pick(have);
     return &c->base;
 }
 
-const char *pg_cpu_isa(const pg_backend *b) { return pg_isa_name(((const pg_cpu *)b)->isa); }
+const char *pg_cpu_isa(const pg_backend *b)
+{
+    return pg_isa_name(((const pg_cpu *)b)->isa);
+}

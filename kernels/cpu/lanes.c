@@ -52,8 +52,10 @@ static unsigned await_round(pg_lanes *l, unsigned seen)
     for (int i = 0; i < SPIN; i++) {
         unsigned now = atomic_load_explicit(&l->round, memory_order_acquire);
         if (now != seen) return now;
-        if (i % SPIN_YIELD == SPIN_YIELD - 1) sched_yield();
-        else relax();
+        if (i % SPIN_YIELD == SPIN_YIELD - 1)
+            sched_yield();
+        else
+            relax();
     }
     pthread_mutex_lock(&l->lock);
     atomic_fetch_add(&l->asleep, 1);
@@ -121,7 +123,10 @@ void pg_lanes_close(pg_lanes *l)
     free(l);
 }
 
-int pg_lanes_count(const pg_lanes *l) { return l->n; }
+int pg_lanes_count(const pg_lanes *l)
+{
+    return l->n;
+}
 
 void pg_lanes_run(pg_lanes *l, pg_lane_fn *fn, void *arg, int n_item)
 {
@@ -139,7 +144,9 @@ void pg_lanes_run(pg_lanes *l, pg_lane_fn *fn, void *arg, int n_item)
     take_items(l, 0);
     /* every worker passes through every round, so the next one cannot begin under a straggler's feet */
     for (int i = 0; atomic_load_explicit(&l->left, memory_order_acquire) > 0; i++) {
-        if (i % SPIN_YIELD == SPIN_YIELD - 1) sched_yield();
-        else relax();
+        if (i % SPIN_YIELD == SPIN_YIELD - 1)
+            sched_yield();
+        else
+            relax();
     }
 }

@@ -12,8 +12,11 @@ typedef struct job {
 
 static job job_of(pg_cpu *c, const pg_op *op)
 {
-    job j = { .op = op, .a = pg_cpu_rows(c, op->src[0]), .aw = pg_cpu_width(c, op->src[0]),
-              .y = pg_cpu_rows(c, op->dst), .yw = pg_cpu_width(c, op->dst) };
+    job j = { .op = op,
+              .a = pg_cpu_rows(c, op->src[0]),
+              .aw = pg_cpu_width(c, op->src[0]),
+              .y = pg_cpu_rows(c, op->dst),
+              .yw = pg_cpu_width(c, op->dst) };
     if (op->src[1] != PG_NO_REF) {
         j.b = pg_cpu_rows(c, op->src[1]);
         j.bw = pg_cpu_width(c, op->src[1]);

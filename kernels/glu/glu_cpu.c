@@ -19,7 +19,10 @@ static void glu_row(void *arg, int r, int lane)
 
 void pg_cpu_glu(pg_cpu *c, const pg_op *op)
 {
-    job j = { .op = op, .g = pg_cpu_rows(c, op->src[0]), .u = pg_cpu_rows(c, op->src[1]),
-              .y = pg_cpu_rows(c, op->dst), .width = pg_cpu_width(c, op->dst) };
+    job j = { .op = op,
+              .g = pg_cpu_rows(c, op->src[0]),
+              .u = pg_cpu_rows(c, op->src[1]),
+              .y = pg_cpu_rows(c, op->dst),
+              .width = pg_cpu_width(c, op->dst) };
     pg_lanes_run(c->lanes, glu_row, &j, pg_cpu_count(c, op->src[0]));
 }

@@ -15,7 +15,10 @@ int64_t pg_panel_scratch(int64_t n_row)
     return PG_PANEL * KB * 2 * (int64_t)sizeof(float) + pg_round_up(n_row * (int64_t)sizeof(float *), 64);
 }
 
-int64_t pg_decode_scratch(int64_t k) { return pg_round_up(k * (int64_t)sizeof(float), 64); }
+int64_t pg_decode_scratch(int64_t k)
+{
+    return pg_round_up(k * (int64_t)sizeof(float), 64);
+}
 
 /* [16][kb] with row stride KB -> [kb][16] */
 static void turn(float *panel, const float *rows, int kb)
@@ -64,11 +67,11 @@ typedef struct job {
     const pg_op *op;
     const float *x;
     float *y;
-    int xw, yw;           /* words a row of x and y */
-    int n_pre, n_row;     /* rows of the prefill class, of both */
+    int xw, yw;       /* words a row of x and y */
+    int n_pre, n_row; /* rows of the prefill class, of both */
     int64_t K, N;
-    int panels, runs;     /* items a matrix */
-    pg_act *act;          /* [batch][decode rows] */
+    int panels, runs; /* items a matrix */
+    pg_act *act;      /* [batch][decode rows] */
 } job;
 
 /* The transposed form, both classes: w is {N, K}, whose rows are panel rows already. */
@@ -129,7 +132,10 @@ static void prefill_item(void *arg, int item, int lane)
     put(j, b, o0, 0, n, acc);
 }
 
-static int rounded(const job *j) { return pg_is_rounded(j->c->code, j->op->w) && !j->op->a.matmul.exact; }
+static int rounded(const job *j)
+{
+    return pg_is_rounded(j->c->code, j->op->w) && !j->op->a.matmul.exact;
+}
 
 static void round_item(void *arg, int item, int lane)
 {
@@ -150,8 +156,8 @@ static void decode_item(void *arg, int item, int lane)
     pg_decode_mul(&w, rounded(j), o0, n_o, j->act + (int64_t)b * n_row, n_row, y, j->yw, pg_cpu_lane(j->c, lane));
     for (int r = 0; r < n_row; r++)
         for (int i = 0; i < n_o; i++)
-            y[(int64_t)r * j->yw + i] = y[(int64_t)r * j->yw + i] * op->a.matmul.scale +
-                                        (op->v ? op->v[(int64_t)b * j->N + o0 + i] : 0.0f);
+            y[(int64_t)r * j->yw + i] =
+                y[(int64_t)r * j->yw + i] * op->a.matmul.scale + (op->v ? op->v[(int64_t)b * j->N + o0 + i] : 0.0f);
 }
 
 /* Lay the decode rows' activations into the shared scratch; rounds them when the weights are quantised. */
@@ -177,10 +183,16 @@ static void make_acts(job *j)
 void pg_cpu_matmul(pg_cpu *c, const pg_op *op)
 {
     const int turned = op->a.matmul.transposed;
-    job j = { .c = c, .op = op, .x = pg_cpu_rows(c, op->src[0]), .y = pg_cpu_rows(c, op->dst),
-              .xw = pg_cpu_width(c, op->src[0]), .yw = pg_cpu_width(c, op->dst),
-              .n_pre = pg_cpu_count_prefill(c, op->src[0]), .n_row = pg_cpu_count(c, op->src[0]),
-              .K = op->w->shape[turned], .N = op->w->shape[!turned] };
+    job j = { .c = c,
+              .op = op,
+              .x = pg_cpu_rows(c, op->src[0]),
+              .y = pg_cpu_rows(c, op->dst),
+              .xw = pg_cpu_width(c, op->src[0]),
+              .yw = pg_cpu_width(c, op->dst),
+              .n_pre = pg_cpu_count_prefill(c, op->src[0]),
+              .n_row = pg_cpu_count(c, op->src[0]),
+              .K = op->w->shape[turned],
+              .N = op->w->shape[!turned] };
     j.panels = (int)((j.N + PG_PANEL - 1) / PG_PANEL);
     j.runs = (int)((j.N + DECODE_RUN - 1) / DECODE_RUN);
     if (turned ? j.n_row : j.n_pre) pg_lanes_run(c->lanes, prefill_item, &j, op->a.matmul.batch * j.panels);

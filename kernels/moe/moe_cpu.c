@@ -13,18 +13,18 @@ enum { RUN = 32 }; /* outputs of an item in the decode class */
 typedef struct job {
     pg_cpu *c;
     const pg_experts *e;
-    const float *x; /* [T, D] */
-    float *y;       /* [T, D] */
+    const float *x;  /* [T, D] */
+    float *y;        /* [T, D] */
     int row0, n_row; /* the rows of this class */
     int n_pair, n_group;
-    int32_t *start;   /* [n_group + 1] first pair of a group */
-    int32_t *expert;  /* [n_group] its expert, ascending */
-    int32_t *row;     /* [n_pair] row of a pair */
-    float *weight;    /* [n_pair] */
-    float *hidden;    /* [n_pair, F] */
-    pg_act *act_x;    /* [n_row] */
-    pg_act *act_h;    /* [n_pair] */
-    int panels;       /* items a group (first pass) or in all (second) */
+    int32_t *start;  /* [n_group + 1] first pair of a group */
+    int32_t *expert; /* [n_group] its expert, ascending */
+    int32_t *row;    /* [n_pair] row of a pair */
+    float *weight;   /* [n_pair] */
+    float *hidden;   /* [n_pair, F] */
+    pg_act *act_x;   /* [n_row] */
+    pg_act *act_h;   /* [n_pair] */
+    int panels;      /* items a group (first pass) or in all (second) */
 } job;
 
 /* Pairs of rows row0 .. row0 + n_row - 1, sorted by expert and then by row. */
@@ -78,7 +78,10 @@ static void clear_columns(const job *j, int64_t o0, int n)
         memset(j->y + (int64_t)(j->row0 + r) * j->e->n_embd + o0, 0, (size_t)n * sizeof(float));
 }
 
-static int at_most(int64_t left, int n) { return left < n ? (int)left : n; }
+static int at_most(int64_t left, int n)
+{
+    return left < n ? (int)left : n;
+}
 
 /* ---- prefill class ---------------------------------------------------------------------------------------------- */
 
@@ -229,14 +232,20 @@ void pg_cpu_experts(pg_cpu *c, const pg_op *op)
 {
     const int32_t *pick = (const int32_t *)pg_cpu_rows(c, op->src[1]);
     const int n = pg_cpu_count(c, op->src[0]), n_pre = pg_cpu_count_prefill(c, op->src[0]);
-    for (int class = 0; class < 2; class++) {
-        job j = { .c = c, .e = op->a.experts.experts, .x = pg_cpu_rows(c, op->src[0]), .y = pg_cpu_rows(c, op->dst),
-                  .row0 = class ? n_pre : 0, .n_row = class ? n - n_pre : n_pre };
+    for (int class = 0; class < 2; class ++) {
+        job j = { .c = c,
+                  .e = op->a.experts.experts,
+                  .x = pg_cpu_rows(c, op->src[0]),
+                  .y = pg_cpu_rows(c, op->dst),
+                  .row0 = class ? n_pre : 0,
+                  .n_row = class ? n - n_pre : n_pre };
         if (!j.n_row) continue;
         const int64_t used = lay_out(&j, c->shared, j.n_row);
         group_pairs(&j, pick, pg_cpu_width(c, op->src[1]));
-        if (class) run_decode(&j, c->shared + used);
-        else run_prefill(&j);
+        if (class)
+            run_decode(&j, c->shared + used);
+        else
+            run_prefill(&j);
     }
 }
 

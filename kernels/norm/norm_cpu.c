@@ -23,7 +23,10 @@ static void norm_row(void *arg, int r, int lane)
 
 void pg_cpu_norm(pg_cpu *c, const pg_op *op)
 {
-    job j = { .op = op, .x = pg_cpu_rows(c, op->src[0]), .y = pg_cpu_rows(c, op->dst),
-              .xw = pg_cpu_width(c, op->src[0]), .yw = pg_cpu_width(c, op->dst) };
+    job j = { .op = op,
+              .x = pg_cpu_rows(c, op->src[0]),
+              .y = pg_cpu_rows(c, op->dst),
+              .xw = pg_cpu_width(c, op->src[0]),
+              .yw = pg_cpu_width(c, op->dst) };
     pg_lanes_run(c->lanes, norm_row, &j, pg_cpu_count(c, op->src[0]));
 }

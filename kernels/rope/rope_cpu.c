@@ -51,7 +51,10 @@ static void rope_row(void *arg, int r, int lane)
 
 void pg_cpu_rope(pg_cpu *c, const pg_op *op)
 {
-    job j = { .op = op, .angles = pg_cpu_rows(c, op->src[1]), .angle_width = pg_cpu_width(c, op->src[1]),
-              .x = pg_cpu_rows(c, op->dst), .width = pg_cpu_width(c, op->dst) };
+    job j = { .op = op,
+              .angles = pg_cpu_rows(c, op->src[1]),
+              .angle_width = pg_cpu_width(c, op->src[1]),
+              .x = pg_cpu_rows(c, op->dst),
+              .width = pg_cpu_width(c, op->dst) };
     pg_lanes_run(c->lanes, rope_row, &j, c->rows->n);
 }

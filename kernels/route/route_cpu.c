@@ -14,7 +14,10 @@ typedef struct job {
     int32_t *pick;  /* [T, 2X] */
 } job;
 
-static float rank_of(float c) { return c != c ? -INFINITY : c; }
+static float rank_of(float c)
+{
+    return c != c ? -INFINITY : c;
+}
 
 /* Index of the largest of n numbers not yet taken, the lowest on ties. */
 static int best_of(const float *c, const char *taken, int n)
@@ -51,8 +54,10 @@ static void limit_groups(const pg_router *r, const float *c, char *taken)
         float first = -INFINITY, second = -INFINITY;
         for (int i = 0; i < size; i++) {
             const float x = rank_of(c[g * size + i]);
-            if (x > first) second = first, first = x;
-            else if (x > second) second = x;
+            if (x > first)
+                second = first, first = x;
+            else if (x > second)
+                second = x;
         }
         score[g] = r->group_rule == PG_GROUP_TOP2 && size > 1 ? first + second : first;
     }

@@ -1,0 +1,93 @@
+/* describe.c: what a model is, in the words of pg_info, counted from its tensors. */
+#include "model.h"
+#include "token/token.h"
+
+#include <stdio.h>
+
+static double numbers(const pg_tensor *t)
+{
+    return (double)t->shape[0] * (double)t->shape[1] * (double)t->shape[2] * (double)t->shape[3];
+}
+
+/* The format that holds most weights names the quantisation. */
+static pg_dtype main_format(const pg_source *s, double *total)
+{
+    double count[PG_DTYPE_COUNT] = { 0 };
+    int best = PG_F32;
+    *total = 0;
+    for (int i = 0; i < pg_source_n_tensor(s); i++) {
+        const pg_tensor *t = &pg_source_tensor_at(s, i)->view;
+        if (pg_dtype_is_weight(t->dtype)) count[t->dtype] += numbers(t);
+        if (t->dtype == PG_U8) count[PG_MXFP4] += 2 * numbers(t); /* nibble pairs of gpt-oss checkpoints */
+    }
+    for (int i = 0; i < PG_DTYPE_COUNT; i++) {
+        *total += count[i];
+        if (count[i] > count[best]) best = i;
+    }
+    return (pg_dtype)best;
+}
+
+/* Weights a token meets: all but the embedding's other rows and the experts it does not visit. */
+static double active(const pg_model *m, double total)
+{
+    const double expert = 3.0 * m->h.n_embd * m->h.n_ff_exp;
+    if (m->top.w[PG_T_OUT].data != m->top.w[PG_T_EMBD].data) total -= numbers(&m->top.w[PG_T_EMBD]) - m->h.n_embd;
+    return total - expert * (m->h.n_expert - m->h.n_used) * m->n_moe_layer;
+}
+
+void pg_model_info(const pg_model *m, pg_info *info)
+{
+    const pg_hparams *h = &m->h;
+    pg_text name = { "", 0 };
+    *info = (pg_info){ .n_layer = h->n_layer,
+                       .n_moe_layer = m->n_moe_layer,
+                       .n_embd = h->n_embd,
+                       .n_vocab = h->n_vocab,
+                       .n_head = h->n_head[0],
+                       .n_head_kv = h->n_head_kv[0],
+                       .n_expert = h->n_expert,
+                       .n_expert_used = h->n_used,
+                       .n_expert_shared = h->n_shared,
+                       .context_train = h->n_ctx,
+                       .bos = -1,
+                       .eos = -1,
+                       .file_bytes = pg_source_bytes(m->source) };
+    snprintf(info->architecture, sizeof info->architecture, "%s", m->arch->name);
+    if (pg_source_text(m->source, "general.name", &name, NULL) > 0)
+        snprintf(info->name, sizeof info->name, "%.*s",
+                 name.n < sizeof info->name ? (int)name.n : (int)sizeof info->name - 1, name.data);
+    for (char *c = info->name; *c; c++)
+        if ((unsigned char)*c < 32) *c = ' ';
+    snprintf(info->format, sizeof info->format, "%s",
+             pg_source_dialect(m->source) == PG_DIALECT_GGUF ? "gguf" : "safetensors");
+    snprintf(info->quantisation, sizeof info->quantisation, "%s",
+             pg_dtype_get(main_format(m->source, &info->n_params))->name);
+    info->n_active = active(m, info->n_params);
+}
+
+void pg_info_tokenizer(pg_info *info, pg_tokenizer *t)
+{
+    pg_tokenizer_info ti;
+    if (!t || pg_tokenizer_describe(t, &ti) < 0) return;
+    info->bos = ti.bos;
+    info->eos = ti.eos;
+    snprintf(info->tokenizer, sizeof info->tokenizer, "%s", ti.kind);
+}
+
+int pg_describe(const char *path, pg_info *out, pg_error *err)
+{
+    pg_source *source;
+    pg_model *m;
+    pg_tokenizer *t = NULL;
+    if (!path || !out) return pg_fail(err, PG_EINVAL, "pg_describe needs a path and a place for its answer");
+    int rc = pg_source_open(path, 1, &source, err);
+    if (rc >= 0) rc = pg_model_open(source, 0, &m, err);
+    if (rc < 0) return rc;
+    pg_model_info(m, out);
+    rc = pg_tokenizer_from_source(m->source, &t, err);
+    if (rc == PG_ENOTFOUND) rc = PG_OK; /* a model may come without one; it can still be looked at */
+    pg_info_tokenizer(out, t);
+    pg_tokenizer_close(t);
+    pg_model_close(m);
+    return rc < 0 ? rc : PG_OK;
+}

@@ -1,0 +1,185 @@
+/* engine.c: the facade: submit, cancel, poll, counters. No work of its own; opening is in open.c, pg_logits in look.c. */
+#include "sched/sched.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int pg_engine_check(const pg_engine *e, pg_error *err)
+{
+    if (!e) return pg_fail(err, PG_EINVAL, "no engine");
+    if (e->pid != getpid())
+        return pg_fail(err, PG_EINVAL,
+                       "this engine was opened by another process: threads do not survive fork(), so open one "
+                       "in each process");
+    return PG_OK;
+}
+
+void pg_engine_wake(pg_engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    e->wake = 1;
+    pthread_cond_signal(&e->work);
+    pthread_mutex_unlock(&e->lock);
+}
+
+void pg_engine_queue(pg_engine *e, pg_task *t) /* under the lock */
+{
+    t->next = NULL;
+    if (e->queue_tail)
+        e->queue_tail->next = t;
+    else
+        e->queue_head = t;
+    e->queue_tail = t;
+    pthread_cond_signal(&e->work);
+}
+
+int pg_request_init(pg_engine *e, pg_request *req)
+{
+    if (!e || !req) return PG_EINVAL;
+    *req = e->defaults;
+    return PG_OK;
+}
+
+int pg_submit(pg_engine *e, const pg_request *req, int32_t *id, pg_error *err)
+{
+    int rc = pg_engine_check(e, err);
+    if (rc < 0) return rc;
+    if (!req || !id) return pg_fail(err, PG_EINVAL, "pg_submit needs a request and a place for its id");
+    pg_error why = { 0 };
+    pg_task *t = pg_task_open(e, req, &why);
+    if (!t) {
+        if (err) *err = why;
+        return why.code;
+    }
+    pthread_mutex_lock(&e->lock);
+    const int full = e->n_task >= e->queue_cap;
+    if (!full) {
+        *id = t->id = ++e->last_id;
+        e->task[e->n_task++] = t;
+        e->stats.requests++;
+        pg_engine_queue(e, t);
+    }
+    pthread_mutex_unlock(&e->lock);
+    if (!full) return PG_OK;
+    pg_task_close(t);
+    return pg_fail(err, PG_EFULL, "%d requests wait or run already: poll for their events, then try again",
+                   e->queue_cap);
+}
+
+int pg_cancel(pg_engine *e, int32_t id, pg_error *err)
+{
+    int rc = pg_engine_check(e, err);
+    if (rc < 0) return rc;
+    pthread_mutex_lock(&e->lock);
+    for (int i = 0; i < e->n_task; i++)
+        if (e->task[i]->id == id) atomic_store(&e->task[i]->cancelled, 1);
+    e->wake = 1;
+    pthread_cond_signal(&e->work);
+    pthread_mutex_unlock(&e->lock);
+    return PG_OK;
+}
+
+/* ---- poll ------------------------------------------------------------------------------------------------------------ */
+
+/* What was handed out last time is no longer needed: give the rings their room back, free requests that have ended. */
+static void release(pg_engine *e)
+{
+    int kept = 0;
+    pthread_mutex_lock(&e->lock);
+    for (int i = 0; i < e->n_task; i++) {
+        pg_task *t = e->task[i];
+        pg_ring_release(&t->ring);
+        if (t->gone)
+            pg_task_close(t);
+        else
+            e->task[kept++] = t;
+    }
+    e->n_task = kept;
+    e->wake = 1;
+    pthread_cond_signal(&e->work);
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* Tasks only leave the table in release(), which the poll lock guards, so reading rings here needs no lock. */
+static int collect(pg_engine *e, pg_event *events, int32_t max, int *more, int *live)
+{
+    int n = 0;
+    uint64_t signals;
+    if (read(e->event_fd, &signals, sizeof signals) < 0 && errno != EAGAIN) return 0;
+    pthread_mutex_lock(&e->lock);
+    *live = e->n_task;
+    *more = 0;
+    for (int i = 0; i < e->n_task; i++) {
+        pg_task *t = e->task[i];
+        while (n < max && pg_ring_next(&t->ring, &events[n])) {
+            t->gone |= events[n].kind != PG_EVENT_TEXT;
+            n++;
+        }
+        *more |= pg_ring_waiting(&t->ring) > 0;
+    }
+    pthread_mutex_unlock(&e->lock);
+    return n;
+}
+
+static int collect_or_wait(pg_engine *e, int32_t timeout_ms, pg_event *events, int32_t max)
+{
+    const double until = pg_now_ms() + timeout_ms;
+    for (;;) {
+        int more = 0, live = 0;
+        const int n = collect(e, events, max, &more, &live);
+        if (more && write(e->event_fd, &(uint64_t){ 1 }, sizeof(uint64_t)) < 0) return n;
+        const double left = until - pg_now_ms();
+        if (n || timeout_ms == 0 || (timeout_ms < 0 && !live) || (timeout_ms > 0 && left <= 0)) return n;
+        struct pollfd fd = { .fd = e->event_fd, .events = POLLIN };
+        if (poll(&fd, 1, timeout_ms < 0 ? -1 : (int)left + 1) < 0 && errno != EINTR) return n;
+        if (errno == EINTR && timeout_ms < 0) return n; /* a signal: the caller may want to look around */
+    }
+}
+
+int pg_poll(pg_engine *e, int32_t timeout_ms, pg_event *events, int32_t max, pg_error *err)
+{
+    int rc = pg_engine_check(e, err);
+    if (rc < 0) return rc;
+    if (!events || max < 1) return pg_fail(err, PG_EINVAL, "pg_poll needs room for at least one event");
+    if (pthread_mutex_trylock(&e->poll_lock))
+        return pg_fail(err, PG_EINVAL, "another thread is inside pg_poll: one at a time");
+    release(e);
+    rc = collect_or_wait(e, timeout_ms, events, max);
+    pthread_mutex_unlock(&e->poll_lock);
+    return rc;
+}
+
+int pg_fd(pg_engine *e)
+{
+    return e ? e->event_fd : -1;
+}
+
+/* ---- looking --------------------------------------------------------------------------------------------------------- */
+
+int pg_engine_info(pg_engine *e, pg_info *out, pg_error *err)
+{
+    int rc = pg_engine_check(e, err);
+    if (rc < 0) return rc;
+    if (!out) return pg_fail(err, PG_EINVAL, "pg_engine_info needs a place for its answer");
+    *out = e->info;
+    return PG_OK;
+}
+
+int pg_engine_stats(pg_engine *e, pg_stats *out, pg_error *err)
+{
+    int rc = pg_engine_check(e, err);
+    if (rc < 0) return rc;
+    if (!out) return pg_fail(err, PG_EINVAL, "pg_engine_stats needs a place for its answer");
+    pthread_mutex_lock(&e->lock);
+    *out = e->stats;
+    pthread_mutex_unlock(&e->lock);
+    return PG_OK;
+}
+
+pg_tokenizer *pg_engine_tokenizer(pg_engine *e)
+{
+    return e ? e->tokenizer : NULL;
+}

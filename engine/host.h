@@ -1,0 +1,8 @@
+/* host: what this machine and this process may use. */
+#ifndef PG_HOST_H
+#define PG_HOST_H
+
+int pg_host_cores(void);     /* cores in the affinity mask, less if a cgroup grants fewer; >= 1 */
+double pg_host_memory(void); /* bytes that a process may still take without swapping; 0: unknown */
+
+#endif

@@ -1,0 +1,61 @@
+/* pages.c: one anonymous mapping, a stack of free page numbers, a count for each. */
+#include "pages.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+int64_t pg_pages_lay_out(pg_kv_stream *stream, int n_stream, pg_dtype dtype)
+{
+    const int block = pg_dtype_get(dtype)->block;
+    int64_t at = 0;
+    for (int i = 0; i < n_stream; i++) {
+        const int64_t row = (int64_t)pg_dtype_bytes(dtype, (stream[i].width + block - 1) / block * block);
+        stream[i].row_bytes = (int32_t)row;
+        stream[i].offset = at;
+        at += (row * PG_PAGE_TOKENS + 63) / 64 * 64;
+    }
+    return at;
+}
+
+int pg_pages_open(pg_pages *p, const pg_kv_stream *stream, int n_stream, pg_dtype dtype, int64_t page_bytes,
+                  int32_t n_page)
+{
+    *p = (pg_pages){ .n_page = n_page, .n_free = n_page, .bytes = page_bytes * n_page };
+    p->free_page = malloc((size_t)n_page * sizeof *p->free_page);
+    p->count = calloc((size_t)n_page, sizeof *p->count);
+    char *base =
+        mmap(NULL, (size_t)p->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    p->kv = (pg_kv){ .base = base == MAP_FAILED ? NULL : base,
+                     .page_bytes = page_bytes,
+                     .page_tokens = PG_PAGE_TOKENS,
+                     .n_stream = n_stream,
+                     .dtype = dtype,
+                     .stream = stream };
+    if (!p->free_page || !p->count || !p->kv.base) {
+        pg_pages_close(p);
+        return -1;
+    }
+    for (int32_t i = 0; i < n_page; i++) p->free_page[i] = n_page - 1 - i;
+    return 0;
+}
+
+void pg_pages_close(pg_pages *p)
+{
+    if (p->kv.base) munmap(p->kv.base, (size_t)p->bytes);
+    free(p->free_page);
+    free(p->count);
+    *p = (pg_pages){ 0 };
+}
+
+int32_t pg_pages_take(pg_pages *p)
+{
+    if (!p->n_free) return -1;
+    const int32_t page = p->free_page[--p->n_free];
+    p->count[page] = 1;
+    return page;
+}
+
+void pg_pages_drop(pg_pages *p, int32_t page)
+{
+    if (--p->count[page] == 0) p->free_page[p->n_free++] = page;
+}

@@ -1,0 +1,261 @@
+/* sched.c: the engine thread's loop. Locks are held to take new requests and to publish counters, never during a step;
+ * a step allocates nothing. */
+#include "sched.h"
+
+#include <math.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+double pg_now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
+/* ---- admitting --------------------------------------------------------------------------------------------------------- */
+
+/* Pages for the whole life of a task are set aside when it starts, so a running task never lacks one. */
+static int pages_needed(const pg_engine *e, const pg_task *t)
+{
+    int64_t tokens = t->n_token;
+    if (!t->looking) tokens = t->how.max_new > 0 ? (int64_t)t->n_prompt + t->how.max_new : e->context;
+    if (tokens > t->cap) tokens = t->cap;
+    return (int)((tokens + PG_PAGE_TOKENS - 1) / PG_PAGE_TOKENS);
+}
+
+static int admit(pg_engine *e, pg_task *t)
+{
+    const int n = pages_needed(e, t);
+    if (n > e->pages.n_free || e->n_running >= e->max_running) return 0;
+    while (t->n_page < n) t->page[t->n_page++] = pg_pages_take(&e->pages);
+    t->t_start = pg_now_ms();
+    e->running[e->n_running++] = t;
+    return 1;
+}
+
+/* Larger priority first, then the older one; looking tasks before requests, since somebody waits in a call. */
+static int goes_before(const pg_task *a, const pg_task *b)
+{
+    if (a->looking != b->looking) return a->looking;
+    return a->how.priority != b->how.priority ? a->how.priority > b->how.priority : a->id < b->id;
+}
+
+static void insert_waiting(pg_engine *e, pg_task *t)
+{
+    int i = e->n_waiting++;
+    for (; i > 0 && goes_before(t, e->waiting[i - 1]); i--) e->waiting[i] = e->waiting[i - 1];
+    e->waiting[i] = t;
+}
+
+static void admit_all(pg_engine *e)
+{
+    int n = 0;
+    while (n < e->n_waiting && admit(e, e->waiting[n])) n++; /* in order: nobody overtakes who does not fit yet */
+    e->n_waiting -= n;
+    memmove(e->waiting, e->waiting + n, (size_t)e->n_waiting * sizeof(*e->waiting));
+}
+
+/* ---- ending ------------------------------------------------------------------------------------------------------------- */
+
+static void leave(pg_engine *e, int i) /* running[i] is over: its pages are free again */
+{
+    pg_task *t = e->running[i];
+    for (int p = 0; p < t->n_page; p++) pg_pages_drop(&e->pages, t->page[p]);
+    t->n_page = 0;
+    e->n_running--;
+    memmove(e->running + i, e->running + i + 1, (size_t)(e->n_running - i) * sizeof(*e->running));
+}
+
+static void end_looking(pg_engine *e, pg_task *t, int result)
+{
+    pthread_mutex_lock(&e->lock);
+    t->result = result;
+    t->over = 1;
+    pthread_cond_broadcast(&e->over);
+    pthread_mutex_unlock(&e->lock);
+}
+
+static int is_late(const pg_task *t, double now)
+{
+    return t->t_deadline > 0 && now >= t->t_deadline;
+}
+
+/* Requests that were cancelled or whose time has come end here, running or waiting. */
+static void end_early(pg_engine *e)
+{
+    const double now = pg_now_ms();
+    for (int list = 0; list < 2; list++)
+        for (int i = (list ? e->n_running : e->n_waiting) - 1; i >= 0; i--) {
+            pg_task *t = list ? e->running[i] : e->waiting[i];
+            const int late = is_late(t, now);
+            if (t->looking || (!late && !atomic_load(&t->cancelled))) continue;
+            pg_output_end(e, t, late ? PG_FINISH_DEADLINE : PG_FINISH_CANCELLED);
+            if (list)
+                leave(e, i);
+            else
+                memmove(e->waiting + i, e->waiting + i + 1, (size_t)(--e->n_waiting - i) * sizeof(*e->waiting));
+        }
+}
+
+static void drop_finished(pg_engine *e)
+{
+    for (int i = e->n_running - 1; i >= 0; i--) {
+        pg_task *t = e->running[i];
+        if (t->looking && t->n_done == t->n_token) {
+            leave(e, i);
+            end_looking(e, t, PG_OK);
+        } else if (t->finished) {
+            leave(e, i);
+        }
+    }
+}
+
+/* ---- after a step -------------------------------------------------------------------------------------------------------- */
+
+/* Which experts served this row: a set of (layer, expert) pairs for each request. */
+static void count_experts(pg_engine *e, pg_task *t, int row)
+{
+    const int E = e->model->h.n_expert, X = e->model->h.n_used;
+    for (int i = 0; i < e->plan.n_pick; i++) {
+        const int32_t *pick =
+            (const int32_t *)e->backend->ops->read(e->backend, e->plan.pick[i]) + (int64_t)row * 2 * X;
+        for (int x = 0; x < X; x++) {
+            const int bit = i * E + pick[x];
+            t->n_expert_seen += !(t->expert_seen[bit / 8] >> bit % 8 & 1);
+            t->expert_seen[bit / 8] |= (unsigned char)(1 << bit % 8);
+        }
+    }
+}
+
+static void sample_row(pg_engine *e, pg_task *t, int row, const float *logits)
+{
+    count_experts(e, t, row);
+    const pg_draw draw = { .logits = logits,
+                           .how = &t->how,
+                           .history = t->token,
+                           .n_history = t->n_token,
+                           .seed = t->seed,
+                           .position = t->n_token,
+                           .logprobs = t->how.logprobs > 0 ? e->top : NULL };
+    const int32_t token = pg_sample(e->sampler, &draw);
+    if (token < 0) {
+        pg_output_fail(e, t, token,
+                       "no logit is a finite number: the model's weights are damaged, or its numbers overflow");
+        return;
+    }
+    pg_output_token(e, t, token, t->how.logprobs > e->model->h.n_vocab ? e->model->h.n_vocab : t->how.logprobs);
+}
+
+static void look_at_row(pg_engine *e, pg_task *t, int pos, const float *logits)
+{
+    const int V = e->model->h.n_vocab;
+    if (t->logits)
+        memcpy(t->logits + (int64_t)pos * V, logits, (size_t)V * sizeof *logits);
+    else if (pos + 1 < t->n_token)
+        t->logprobs[pos] = pg_logprob_of(logits, V, t->token[pos + 1]);
+}
+
+static void use_rows(pg_engine *e)
+{
+    const float *logits = e->backend->ops->read(e->backend, e->plan.logits);
+    for (int r = 0; r < e->rows.n; r++) e->running[e->row_task[r]]->n_done++;
+    for (int s = 0; s < e->rows.n_sampled; s++) {
+        const int row = e->sampled[s];
+        pg_task *t = e->running[e->sampled_task[s]];
+        const float *l = logits + (int64_t)s * e->model->h.n_vocab;
+        if (t->looking)
+            look_at_row(e, t, e->row_pos[row], l);
+        else
+            sample_row(e, t, row, l);
+    }
+}
+
+static void count_step(pg_engine *e, double ms)
+{
+    int generated = 0;
+    for (int s = 0; s < e->rows.n_sampled; s++) generated += !e->running[e->sampled_task[s]]->looking;
+    pthread_mutex_lock(&e->lock);
+    e->stats.steps++;
+    e->stats.prompt_tokens += e->rows.n_prefill;
+    e->stats.generated_tokens += generated;
+    e->stats.busy_seconds += ms * 1e-3;
+    *(e->rows.n_prefill ? &e->stats.prefill_seconds : &e->stats.decode_seconds) += ms * 1e-3;
+    pthread_mutex_unlock(&e->lock);
+}
+
+static void step(pg_engine *e)
+{
+    const double begin = pg_now_ms();
+    e->backend->ops->run(e->backend, &e->rows, &e->pages.kv);
+    use_rows(e);
+    count_step(e, pg_now_ms() - begin);
+    drop_finished(e);
+}
+
+/* ---- the loop -------------------------------------------------------------------------------------------------------------- */
+
+static void signal_reader(pg_engine *e)
+{
+    const uint64_t one = 1;
+    if (!e->published) return;
+    e->published = 0;
+    if (write(e->event_fd, &one, sizeof one) < 0) return; /* full: the reader has plenty to do */
+}
+
+static void show_counts(pg_engine *e) /* under the lock */
+{
+    e->stats.waiting = e->n_waiting;
+    e->stats.running = e->n_running;
+    e->stats.kv_pages_used = e->pages.n_page - e->pages.n_free;
+}
+
+/* Take what was submitted. Nothing to run: wait for work, at most until the next deadline. Returns 0 to stop. */
+static int take_work(pg_engine *e, int idle)
+{
+    pthread_mutex_lock(&e->lock);
+    show_counts(e);
+    if (idle && !e->stop && !e->queue_head && !e->wake) {
+        double next = 0;
+        for (int i = 0; i < e->n_waiting + e->n_running; i++) {
+            const pg_task *t = i < e->n_waiting ? e->waiting[i] : e->running[i - e->n_waiting];
+            if (t->t_deadline > 0 && (next == 0 || t->t_deadline < next)) next = t->t_deadline;
+        }
+        if (next == 0) {
+            pthread_cond_wait(&e->work, &e->lock);
+        } else {
+            const struct timespec at = { (time_t)(next * 1e-3), (long)(fmod(next, 1e3) * 1e6) };
+            pthread_cond_timedwait(&e->work, &e->lock, &at);
+        }
+    } /* woken: submit, cancel or a reader that made room has something for the batch to look at */
+    e->wake = 0;
+    pg_task *t = e->queue_head;
+    e->queue_head = e->queue_tail = NULL;
+    const int stop = e->stop;
+    pthread_mutex_unlock(&e->lock);
+    while (t && !stop) {
+        pg_task *next = t->next;
+        insert_waiting(e, t);
+        t = next;
+    }
+    return !stop;
+}
+
+void *pg_sched_run(void *engine)
+{
+    pg_engine *e = engine;
+    int idle = 1;
+    while (take_work(e, idle)) {
+        end_early(e);
+        admit_all(e);
+        idle = !pg_batch_fill(e);
+        if (!idle) step(e);
+        signal_reader(e);
+    }
+    for (int i = 0; i < e->n_waiting + e->n_running; i++) { /* closing: callers inside pg_logits must not hang */
+        pg_task *t = i < e->n_waiting ? e->waiting[i] : e->running[i - e->n_waiting];
+        if (t->looking) end_looking(e, t, PG_ECANCELLED);
+    }
+    return NULL;
+}

@@ -1,0 +1,125 @@
+/* sched: the engine thread. Admit, batch, run, sample, publish, again.
+ *
+ * Everything in pg_engine that the thread owns is marked; callers reach it through the submit queue (a list under a lock)
+ * and the event rings. The round-robin here is plain: whoever fits is admitted by priority, every generating request
+ * gets a row each step, prompts share the rest.
+ * Source: iteration-level scheduling, Yu et al., Orca, OSDI 2022. */
+#ifndef PG_SCHED_H
+#define PG_SCHED_H
+
+#include "../../kernels/backend.h"
+#include "../kv/pages.h"
+#include "../plan/plan.h"
+#include "../token/token.h"
+#include "queue.h"
+#include "sampler.h"
+
+#include <pthread.h>
+#include <sys/types.h>
+
+enum { PG_MAX_STOP = 16, PG_MAX_STOP_BYTES = 256, PG_MAX_LOGPROBS = 33 };
+
+/* One request or one pg_logits / pg_score call on its way. Made and freed by callers' threads, changed by the engine
+ * thread in between, except for the fields marked so. */
+typedef struct pg_task {
+    int32_t id;
+    pg_request how; /* bias and stop point into this task's memory */
+    pg_bias *bias;
+    char *stop_text;
+    const char *stop[PG_MAX_STOP];
+    int32_t stop_len[PG_MAX_STOP];
+    uint64_t seed;
+    int32_t *token; /* [cap] prompt, then what was generated */
+    int32_t n_token, n_prompt, cap;
+    int32_t n_done; /* positions that the cache holds */
+    int32_t *page;  /* [n_page_cap] */
+    int32_t n_page;
+    pg_detok *detok;
+    char *held; /* text that may still become a stop string */
+    int32_t n_held, held_cap;
+    pg_ring ring;
+    unsigned char *expert_seen; /* bit for each (MoE layer, expert) */
+    int32_t n_expert_seen;
+    double t_submit, t_start, t_first, t_deadline; /* ms, monotonic; 0: not yet, none */
+    _Atomic int cancelled;                         /* set by any thread */
+    int finished;                                  /* engine thread: DONE or FAIL was pushed */
+    int gone;                                      /* reader: DONE or FAIL was handed out */
+
+    int looking; /* 1: pg_logits or pg_score, no ring, no sampling */
+    int32_t chunk, first_decode;
+    float *logits;        /* [n, V] out, or NULL */
+    float *logprobs;      /* [n - 1] out, or NULL */
+    int result;           /* of a looking task, when over */
+    int over;             /* under the engine's lock */
+    struct pg_task *next; /* in the submit queue */
+} pg_task;
+
+struct pg_engine {
+    /* fixed once open */
+    pg_model *model;
+    pg_tokenizer *tokenizer;
+    pg_backend *backend;
+    pg_plan plan;
+    pg_info info;
+    pg_request defaults;
+    int32_t context, queue_cap, max_running;
+    pid_t pid;
+    int event_fd;
+    pthread_t thread;
+    int has_thread;
+
+    /* under lock */
+    pthread_mutex_t lock;
+    pthread_cond_t work, over;
+    pg_task *queue_head, *queue_tail;
+    pg_task **task; /* [queue_cap] requests whose DONE has not been read */
+    int32_t n_task, last_id;
+    int32_t n_looking;
+    int stop, wake; /* wake: somebody changed something that the thread should look at */
+    pg_stats stats;
+
+    pthread_mutex_t poll_lock; /* one reader at a time */
+    pthread_mutex_t look_lock; /* pg_logits: one at a time */
+    float *look_logits;        /* what it returned last */
+
+    /* the engine thread's own */
+    pg_pages pages;
+    pg_sampler *sampler;
+    pg_task **waiting, **running; /* [queue_cap + looking] */
+    int32_t n_waiting, n_running, turn;
+    int32_t *row_token, *row_pos, *row_seq, *row_task, *sampled, *sampled_task; /* rows of the step, by max_rows */
+    const int32_t **row_pages;
+    pg_rows rows;
+    pg_logprob top[PG_MAX_LOGPROBS];
+    int published; /* events pushed since the last signal */
+};
+
+/* sched.c */
+void *pg_sched_run(void *engine);
+double pg_now_ms(void);
+
+/* engine.c: PG_EINVAL in a process that did not open this engine; queue a task and wake the thread; wake it alone. */
+int pg_engine_check(const pg_engine *e, pg_error *err);
+void pg_engine_queue(pg_engine *e, pg_task *t);
+void pg_engine_wake(pg_engine *e);
+
+/* open.c: the steps of opening. An engine with nothing in it; everything but its thread; its thread. pg_close takes any. */
+int pg_options_check(const pg_options *o, pg_error *err);
+pg_engine *pg_engine_new(void);
+int pg_engine_build(pg_engine *e, const char *path, const pg_options *o, pg_error *err);
+int pg_engine_start(pg_engine *e, pg_error *err);
+
+/* task.c: a task for a request, or for pg_logits and pg_score (ids checked by the caller); NULL and *err. */
+pg_task *pg_task_open(pg_engine *e, const pg_request *req, pg_error *err);
+pg_task *pg_task_open_looking(pg_engine *e, const int32_t *ids, int32_t n, pg_error *err);
+void pg_task_close(pg_task *t);
+
+/* batch.c: choose the rows of the next step; 0 when nobody can run. */
+int pg_batch_fill(pg_engine *e);
+
+/* output.c: a token was drawn for a task; publishes text and the end. */
+void pg_output_token(pg_engine *e, pg_task *t, int32_t token, int n_logprobs);
+void pg_output_end(pg_engine *e, pg_task *t, int finish);
+void pg_output_fail(pg_engine *e, pg_task *t, int code, const char *message);
+
+#endif
