@@ -97,8 +97,7 @@ static bool add_nfc(pg_normal_work *w, pg_buf *out, const char *s, size_t n)
     utf8proc_ssize_t size =
         utf8proc_normalize_utf32(w->point, (utf8proc_ssize_t)w->n_point, UTF8PROC_COMPOSE | UTF8PROC_STABLE);
     if (size < 0 || !pg_buf_room(out, (size_t)size * 4)) return false;
-    for (utf8proc_ssize_t k = 0; k < size; k++)
-        out->n += pg_utf8_write(out->data + out->n, (uint32_t)w->point[k]);
+    for (utf8proc_ssize_t k = 0; k < size; k++) out->n += pg_utf8_write(out->data + out->n, (uint32_t)w->point[k]);
     return true;
 }
 
@@ -143,7 +142,7 @@ static int replace_matches(const pg_normal *step, pg_match *m, pg_buf *out, cons
 
 int pg_normalize(const pg_normals *list, pg_match *m, pg_normal_work *work, const char **s, size_t *n, pg_error *err)
 {
-    for (size_t i = 0; i < list->n && *n > 0; i++) {
+    for (size_t i = 0; i<list->n && * n> 0; i++) {
         const pg_normal *step = &list->step[i];
         pg_buf *out = *s == work->a.data ? &work->b : &work->a;
         bool fine = true;

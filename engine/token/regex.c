@@ -15,14 +15,15 @@
 
 #include "utf8.h"
 
-#define SPACE "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
+#define SPACE \
+    "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 #define NOT_SPACE                                                                                                      \
     "\\x{0}-\\x{8}\\x{e}-\\x{1f}\\x{21}-\\x{84}\\x{86}-\\x{9f}\\x{a1}-\\x{167f}\\x{1681}-\\x{1fff}\\x{200b}-\\x{2027}" \
     "\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}\\x{3001}-\\x{d7ff}\\x{e000}-\\x{10ffff}"
 
 enum {
-    DEPTH = 64,             /* groups in groups */
-    PATTERN_MAX = 1 << 16,  /* bytes of an expression */
+    DEPTH = 64,              /* groups in groups */
+    PATTERN_MAX = 1 << 16,   /* bytes of an expression */
     STEPS = 10 * 1000 * 1000 /* PCRE2's own match limit */
 };
 
@@ -171,21 +172,25 @@ static void rewrite_flags(rewrite *w)
     size_t i = 2;
     bool on = peek(w, i) != '-';
     if (!on) i++;
-    if (peek(w, i) != 'i') return refuse(w, "a group with flags other than i");
-    i++;
-    if (peek(w, i) == ':')
+    char end = peek(w, i + 1);
+    if (peek(w, i) != 'i' || (end != ':' && end != ')')) {
+        refuse(w, "a group with flags other than i");
+        return;
+    }
+    if (end == ':')
         put(w, "(?:");
-    else if (peek(w, i) == ')' && w->depth > 0)
-        w->depth--;
     else
-        return refuse(w, "a group with flags other than i");
+        w->depth--; /* it is no group: the flag holds to the end of the one around it */
     w->fold = on;
-    w->i += i + 1;
+    w->i += i + 2;
 }
 
 static void rewrite_open(rewrite *w)
 {
-    if (w->depth == DEPTH) return refuse(w, "groups nested too deep");
+    if (w->depth == DEPTH) {
+        refuse(w, "groups nested too deep");
+        return;
+    }
     w->group[w->depth].fold = w->fold;
     w->group[w->depth++].at = w->out.n;
     char c = peek(w, 2);
@@ -311,9 +316,9 @@ int pg_regex_open(const char *pattern, size_t n, bool literal, const char *what,
     rewrite w = { .s = pattern, .n = n };
     re->literal = literal;
     if (!literal) rewrite_all(&w);
-    int rc = w.full  ? pg_fail(err, PG_EMEMORY, "%s: not enough memory for an expression", what)
-             : w.why ? pg_fail(err, PG_EUNSUPPORTED, "%s: expression with %s: %.*s", what, w.why,
-                             (int)(n < 100 ? n : 100), pattern)
+    int rc = w.full    ? pg_fail(err, PG_EMEMORY, "%s: not enough memory for an expression", what)
+             : w.why   ? pg_fail(err, PG_EUNSUPPORTED, "%s: expression with %s: %.*s", what, w.why,
+                                 (int)(n < 100 ? n : 100), pattern)
              : literal ? compile(re, pattern, n, what, err)
                        : compile(re, w.out.data, w.out.n, what, err);
     free(w.out.data);

@@ -116,8 +116,7 @@ static int split_piece(const pg_step *step, pg_match *m, pg_pieces *p, const cha
 static bool add_bytes(pg_buf *out, const char *s, size_t n)
 {
     if (!pg_buf_room(out, 2 * n)) return false;
-    for (size_t i = 0; i < n; i++)
-        out->n += pg_utf8_write(out->data + out->n, pg_byte_to_point((unsigned char)s[i]));
+    for (size_t i = 0; i < n; i++) out->n += pg_utf8_write(out->data + out->n, pg_byte_to_point((unsigned char)s[i]));
     return true;
 }
 

@@ -13,4 +13,9 @@ int pg_tokenizer_from_source(pg_source *s, pg_tokenizer **out, pg_error *err);
 /* Bytes of the longest token as decoded text (bound for buffers of streams). */
 int32_t pg_tokenizer_longest(const pg_tokenizer *t);
 
+/* The stream goes on where a text has already begun (a generation after its prompt): SentencePiece vocabularies drop a
+ * space at the very beginning of a text, which must not happen to what comes next. To be called before the first
+ * pg_detok_next, and again after pg_detok_rest. */
+void pg_detok_resume(pg_detok *d);
+
 #endif

@@ -28,11 +28,12 @@ static inline size_t pg_utf8_reach(const char *s, size_t n)
     return i;
 }
 
-/* Bytes of the character at s, 0 when there is no complete one; *point is its code point. */
+/* Bytes of the character at s and its code point; 0 and 0 when there is no complete one. */
 static inline size_t pg_utf8_read(const char *s, size_t n, uint32_t *point)
 {
     const unsigned char *u = (const unsigned char *)s;
     size_t size = n ? pg_utf8_size(u[0]) : 0;
+    *point = 0;
     if (size == 0 || pg_utf8_reach(s, n) < size) return 0;
     uint32_t c = size == 1 ? u[0] : u[0] & (0xffu >> (size + 1));
     for (size_t i = 1; i < size; i++) c = c << 6 | (u[i] & 0x3f);

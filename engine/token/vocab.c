@@ -116,8 +116,7 @@ int32_t pg_vocab_find(const pg_vocab *v, const char *s, size_t n)
 int32_t pg_vocab_plain(const pg_vocab *v, const char *s, size_t n)
 {
     int32_t id = n <= v->longest ? pg_vocab_find(v, s, n) : -1;
-    if (id < 0 || id >= v->n) return -1;
-    return v->type[id] == PG_TYPE_CONTROL || v->type[id] == PG_TYPE_UNKNOWN || v->type[id] == PG_TYPE_BYTE ? -1 : id;
+    return pg_vocab_is_plain(v, id) ? id : -1;
 }
 
 void pg_vocab_bytes(const pg_vocab *v, int32_t id[256])

@@ -60,7 +60,13 @@ int pg_vocab_push(pg_vocab *v, const char *s, size_t n, int type, pg_error *err)
 int pg_vocab_index(pg_vocab *v, const char *what, pg_error *err);
 /* The symbol of a text, -1 when there is none. */
 int32_t pg_vocab_find(const pg_vocab *v, const char *s, size_t n);
-/* The token that plain text may become, -1 when there is none: control tokens never come out of merging. */
+/* Whether a symbol is a token that plain text may become: control tokens never come out of merging. */
+static inline bool pg_vocab_is_plain(const pg_vocab *v, int32_t symbol)
+{
+    return symbol >= 0 && symbol < v->n && v->type[symbol] != PG_TYPE_CONTROL && v->type[symbol] != PG_TYPE_UNKNOWN &&
+           v->type[symbol] != PG_TYPE_BYTE;
+}
+/* The token that plain text may become, -1 when there is none. */
 int32_t pg_vocab_plain(const pg_vocab *v, const char *s, size_t n);
 /* The token "<0xHH>" of each byte, or -1. */
 void pg_vocab_bytes(const pg_vocab *v, int32_t id[256]);
