@@ -5,7 +5,7 @@
 /* n rows of a panel; n is a constant wherever this is inlined. */
 static inline __attribute__((always_inline)) void rows(float *y, const float *const *x, const float *w, int n, int kb)
 {
-    __m512 a[12];
+    __m512 a[8];
     for (int r = 0; r < n; r++) a[r] = _mm512_loadu_ps(y + 16 * r);
     for (int64_t k = 0; k < kb; k++) {
         const __m512 v = _mm512_load_ps(w + 16 * k);
@@ -16,14 +16,10 @@ static inline __attribute__((always_inline)) void rows(float *y, const float *co
 
 void pg_fpanel_avx512(float *y, const float *const *x, const float *w, int n_row, int kb)
 {
-    for (; n_row >= 12; n_row -= 12, x += 12, y += 12 * 16) rows(y, x, w, 12, kb);
+    for (; n_row >= 8; n_row -= 8, x += 8, y += 8 * 16) rows(y, x, w, 8, kb);
 #define CASE(n) \
     case n: rows(y, x, w, n, kb); break;
     switch (n_row) {
-        CASE(11)
-        CASE(10)
-        CASE(9)
-        CASE(8)
         CASE(7)
         CASE(6)
         CASE(5)

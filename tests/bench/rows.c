@@ -1,0 +1,198 @@
+/* Times every variant of every row kernel in variants.def that this machine has; a listed row without a timing does not
+ * compile. One thread, data within the caches but beyond the first, so that the arithmetic is seen; the first line
+ * says what memory itself gives to one thread.
+ *     rows [--quick] [part of a row's name ...] */
+#include "../c/rows.h"
+
+#include <time.h>
+
+enum { WIDTH = 4096, SET = 1 << 20, PANEL_K = 512, PANEL_ROWS = 24, HEAD = 128, HEAD_T = 256 };
+
+static double budget = 0.1; /* seconds a variant */
+static uint8_t *stored;     /* SET bytes of blocks, or of any numbers */
+static float *vec[3];       /* WIDTH numbers each */
+static float *wide;         /* SET / 4 numbers */
+static pg_q8 rounded;       /* of WIDTH columns */
+static volatile float sink;
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Runs `call` over and over with i = 0, 1, ..; calls a second, of the best of five slices of the budget. */
+#define RATE(call)                                              \
+    double best = 0;                                            \
+    for (int slice = 0; slice < 5; slice++) {                   \
+        const double start = now();                             \
+        double spent;                                           \
+        int64_t n = 0;                                          \
+        do {                                                    \
+            for (int64_t i = 0; i < 8; i++, n++) call;          \
+            spent = now() - start;                              \
+        } while (spent < budget / 5);                           \
+        if ((double)n / spent > best) best = (double)n / spent; \
+    }                                                           \
+    return best
+
+typedef struct speed {
+    double rate;
+    const char *unit;
+} speed;
+
+/* Bytes of a stored row, and row i of as many as the set holds. */
+static size_t row_bytes(pg_dtype type)
+{
+    return pg_dtype_bytes(type, WIDTH);
+}
+static void fill_stored(pg_dtype type) /* with factors of ordinary size, for subnormal numbers are slow */
+{
+    if (pg_dtype_is_quant(type)) rows_fill_blocks(stored, type, (int64_t)(SET / row_bytes(type)) * WIDTH);
+}
+static const uint8_t *stored_row(pg_dtype type, int64_t i)
+{
+    const size_t bytes = row_bytes(type);
+    return stored + (size_t)i % (SET / bytes) * bytes;
+}
+
+static double calls_unpack(pg_unpack_fn *fn, pg_dtype type)
+{
+    fill_stored(type);
+    RATE(fn(vec[0], stored_row(type, n), WIDTH));
+}
+static double calls_pack(pg_pack_fn *fn)
+{
+    RATE(fn(vec[0], vec[1], WIDTH));
+}
+static double calls_qdot(pg_qdot_fn *fn, pg_dtype type)
+{
+    fill_stored(type);
+    RATE(sink = fn(stored_row(type, n), rounded, WIDTH));
+}
+static double calls_fdot(pg_fdot_fn *fn)
+{
+    RATE(sink = fn(wide + n % 64 * WIDTH, vec[1], WIDTH));
+}
+static double calls_q8row(pg_q8row_fn *fn)
+{
+    RATE(fn(rounded, wide + n % 64 * WIDTH, WIDTH));
+}
+static double calls_rmsnorm(pg_rmsnorm_fn *fn)
+{
+    RATE(fn(vec[0], vec[1], vec[2], WIDTH, 1e-6f));
+}
+static double calls_glu(pg_glu_fn *fn)
+{
+    RATE(fn(vec[0], vec[1], vec[2], WIDTH, PG_GLU_SILU, 0));
+}
+static double calls_expsum(pg_expsum_fn *fn)
+{
+    RATE((memcpy(vec[0], vec[1], WIDTH * 4), sink = fn(vec[0], 2, WIDTH)));
+}
+static double calls_wsum(pg_wsum_fn *fn)
+{
+    RATE(fn(vec[0], 0.5f, vec[1], wide + n % 8 * HEAD * HEAD_T, HEAD, HEAD_T, HEAD));
+}
+static double calls_fpanel(pg_fpanel_fn *fn)
+{
+    const float *x[PANEL_ROWS];
+    for (int r = 0; r < PANEL_ROWS; r++) x[r] = wide + r * WIDTH;
+    RATE(fn(vec[0], x, wide + (32 + n % 16) * WIDTH, PANEL_ROWS, PANEL_K));
+}
+
+/* Stored bytes for unpack and qdot; bytes read where rows are only read; operations elsewhere. */
+#define TIME(row, fn_type, amount, unit_name, calls)          \
+    static speed time_##row(fn_type *fn)                      \
+    {                                                         \
+        return (speed){ (amount) * (calls)*1e-9, unit_name }; \
+    }
+#define UNPACK(name, type, has_min) \
+    TIME(unpack_##name, pg_unpack_fn, WIDTH * 4.0, "GB/s written", calls_unpack(fn, type))
+#define PACK(name) TIME(pack_##name, pg_pack_fn, WIDTH * 4.0, "GB/s read", calls_pack(fn))
+#define QDOT(name, type, has_min) \
+    TIME(qdot_##name, pg_qdot_fn, (double)row_bytes(type), "GB/s of weights", calls_qdot(fn, type))
+UNPACK(f32, PG_F32, 0)
+UNPACK(f16, PG_F16, 0)
+UNPACK(bf16, PG_BF16, 0)
+UNPACK(fp8, PG_FP8, 0)
+PG_BLOCK_LIST(UNPACK)
+PACK(f32)
+PACK(f16)
+PACK(bf16)
+PACK(q8_0)
+PG_BLOCK_LIST(QDOT)
+TIME(fpanel, pg_fpanel_fn, 2.0 * PANEL_ROWS * PANEL_K * PG_PANEL, "GFLOP/s", calls_fpanel(fn))
+TIME(fdot, pg_fdot_fn, WIDTH * 4.0, "GB/s of weights", calls_fdot(fn))
+TIME(q8row, pg_q8row_fn, WIDTH * 4.0, "GB/s read", calls_q8row(fn))
+TIME(rmsnorm, pg_rmsnorm_fn, WIDTH * 4.0, "GB/s read", calls_rmsnorm(fn))
+TIME(glu, pg_glu_fn, WIDTH * 1.0, "G elements/s", calls_glu(fn))
+TIME(expsum, pg_expsum_fn, WIDTH * 1.0, "G elements/s", calls_expsum(fn))
+TIME(wsum, pg_wsum_fn, 2.0 * HEAD * HEAD_T, "GFLOP/s", calls_wsum(fn))
+
+static int wanted(int argc, char **argv, const char *row)
+{
+    int named = 0;
+    for (int i = 1; i < argc; i++) {
+        if (!strcmp(argv[i], "--quick")) continue;
+        named = 1;
+        if (strstr(row, argv[i])) return 1;
+    }
+    return !named;
+}
+
+static double report(const char *row, const char *isa, speed s, double ref)
+{
+    if (ref == 0) ref = s.rate;
+    printf("%-16s %-7s %9.3f %-16s %6.1fx\n", row, isa, s.rate, s.unit, s.rate / ref);
+    fflush(stdout);
+    return ref;
+}
+
+/* What one thread reads from memory: a search for a byte that is not there. */
+static void report_memory(size_t bytes)
+{
+    char *m = malloc(bytes);
+    if (!m) return;
+    memset(m, 1, bytes);
+    double best = 0;
+    for (int i = 0; i < 3; i++) {
+        const double start = now();
+        sink = memchr(m, 2, bytes) != NULL;
+        const double rate = (double)bytes / (now() - start) * 1e-9;
+        if (rate > best) best = rate;
+    }
+    printf("one thread reads memory at %.1f GB/s\n", best);
+    free(m);
+}
+
+int main(int argc, char **argv)
+{
+    size_t memory = (size_t)256 << 20;
+    for (int i = 1; i < argc; i++)
+        if (!strcmp(argv[i], "--quick")) budget = 0.002, memory = (size_t)16 << 20;
+    stored = aligned_alloc(64, SET);
+    wide = aligned_alloc(64, SET);
+    for (int i = 0; i < 3; i++) vec[i] = aligned_alloc(64, WIDTH * sizeof *vec[i]);
+    void *mem = aligned_alloc(64, pg_q8_bytes(WIDTH));
+    if (!stored || !wide || !vec[0] || !vec[1] || !vec[2] || !mem) return 1;
+    for (int i = 0; i < SET; i++) stored[i] = (uint8_t)(rows_rand() % 56); /* no factor is huge or a NaN */
+    for (int i = 0; i < SET / 4; i++) wide[i] = rows_uniform();
+    for (int i = 0; i < 3 * WIDTH; i++) vec[i / WIDTH][i % WIDTH] = rows_uniform();
+    rounded = pg_q8_view(mem, WIDTH);
+    pg_q8row(rounded, vec[1], WIDTH);
+
+    const unsigned have = pg_isa_have();
+    report_memory(memory);
+    double ref = 0;
+#define PG_ROW(row) ref = 0;
+#define PG_VARIANT(row, isa) \
+    if (have & PG_ISA_##isa && wanted(argc, argv, #row)) ref = report(#row, #isa, time_##row(pg_##row##_##isa), ref);
+#include "../../kernels/variants.def"
+    for (int i = 0; i < 3; i++) free(vec[i]);
+    free(stored);
+    free(wide);
+    free(mem);
+    return 0;
+}

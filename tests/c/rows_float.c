@@ -1,0 +1,233 @@
+/* rows_float: the references of the float rows against the same sums and functions in double precision. rows.c holds
+ * the variants to the references. */
+#include "rows.h"
+
+static void test_products(void)
+{
+    enum { ROWS = 5, K = 150 };
+    static float x[ROWS][K], y[ROWS * PG_PANEL], start[ROWS * PG_PANEL];
+    _Alignas(64) static float w[K * PG_PANEL];
+    const float *at[ROWS];
+    for (int r = 0; r < ROWS; r++) {
+        at[r] = x[r];
+        for (int k = 0; k < K; k++) x[r][k] = rows_uniform();
+        for (int o = 0; o < PG_PANEL; o++) y[PG_PANEL * r + o] = start[PG_PANEL * r + o] = rows_uniform();
+    }
+    for (int i = 0; i < K * PG_PANEL; i++) w[i] = rows_uniform();
+    pg_fpanel_ref(y, at, w, ROWS, K);
+    for (int i = 0; i < ROWS * PG_PANEL; i++) {
+        double sum = (double)start[i], size = fabs(sum);
+        for (int k = 0; k < K; k++) {
+            const double term = (double)x[i / PG_PANEL][k] * (double)w[PG_PANEL * k + i % PG_PANEL];
+            sum += term;
+            size += fabs(term);
+        }
+        CHECK(fabs((double)y[i] - sum) <= 1e-6 * size, "fpanel %d: %g, want %g", i, y[i], sum);
+    }
+    for (int n = 0; n <= K; n++) {
+        double sum = 0, size = 0;
+        for (int k = 0; k < n; k++) {
+            sum += (double)x[0][k] * (double)x[1][k];
+            size += fabs((double)x[0][k] * (double)x[1][k]);
+        }
+        const double got = (double)pg_fdot_ref(x[0], x[1], n);
+        CHECK(fabs(got - sum) <= 1e-6 * size, "fdot of %d: %g, want %g", n, got, sum);
+    }
+    /* One rounding a step: the product's low half survives. Two roundings would give 0. */
+    const float a = 1.0f + 0x1p-12f, minus[2] = { -(1.0f + 0x1p-11f), a }, by[2] = { 1.0f, a };
+    float chain[PG_PANEL] = { minus[0] };
+    _Alignas(64) float column[PG_PANEL] = { a };
+    const float *row = &a;
+    pg_fpanel_ref(chain, &row, column, 1, 1);
+    CHECK(chain[0] == 0x1p-24f, "fpanel keeps the product's low half: %g", chain[0]);
+    float acc = minus[0];
+    pg_wsum_ref(&acc, by[0], &a, &a, 1, 1, 1);
+    CHECK(acc == 0x1p-24f, "wsum keeps the product's low half: %g", acc);
+}
+
+/* The order of the sums is part of the contract: big numbers that cancel only in that order. */
+static void test_order(void)
+{
+    float a[32] = { 0 }, one[32];
+    for (int i = 0; i < 32; i++) one[i] = 1.0f;
+    a[0] = 0x1p40f, a[16] = -0x1p40f, a[1] = 1.0f;
+    CHECK(pg_fdot_ref(a, one, 32) == 1.0f, "k = 0 and k = 16 share a sum");
+    a[16] = 0, a[8] = -0x1p40f;
+    CHECK(pg_fdot_ref(a, one, 32) == 1.0f, "sums 0 and 8 are folded first");
+    a[8] = 0, a[2] = -0x1p40f;
+    CHECK(pg_fdot_ref(a, one, 32) == 1.0f, "sums 0 and 2 are folded before 0 and 1");
+    a[2] = 0, a[1] = -0x1p40f, a[2] = 1.0f;
+    CHECK(pg_fdot_ref(a, one, 32) == 0.0f, "sums 0 and 1 are folded last");
+}
+
+static void test_wsum(void)
+{
+    enum { T = 11, D = 37, STRIDE = 40 };
+    static float v[T * STRIDE], acc[D], start[D], p[T];
+    for (int i = 0; i < T * STRIDE; i++) v[i] = rows_uniform();
+    for (int t = 0; t < T; t++) p[t] = fabsf(rows_uniform());
+    for (int i = 0; i < D; i++) acc[i] = start[i] = rows_uniform();
+    pg_wsum_ref(acc, 0.3f, p, v, STRIDE, T, D);
+    for (int i = 0; i < D; i++) {
+        double sum = (double)start[i] * (double)0.3f;
+        for (int t = 0; t < T; t++) sum += (double)p[t] * (double)v[t * STRIDE + i];
+        CHECK(fabs((double)acc[i] - sum) <= 1e-5, "wsum %d: %g, want %g", i, acc[i], sum);
+    }
+}
+
+static void test_rmsnorm(void)
+{
+    float x[100], w[100], y[100];
+    for (int n = 1; n <= 100; n++) {
+        double squares = 0;
+        const int e = rows_below(20) - 10;
+        for (int i = 0; i < n; i++) {
+            x[i] = ldexpf(rows_uniform(), e);
+            w[i] = rows_uniform();
+            squares += (double)x[i] * (double)x[i];
+        }
+        const double r = 1 / sqrt(squares / n + 1e-5);
+        for (int weighted = 0; weighted < 2; weighted++) {
+            double far = 0;
+            pg_rmsnorm_ref(y, x, weighted ? w : NULL, n, 1e-5f);
+            for (int i = 0; i < n; i++) {
+                const double want = (double)x[i] * r * (weighted ? (double)w[i] : 1);
+                far = fmax(far, fabs((double)y[i] - want) / fmax(fabs(want), 1e-30));
+            }
+            CHECK(far <= 1e-6, "rmsnorm of %d numbers, weighted %d: off by %g", n, weighted, far);
+        }
+    }
+    float none = 0;
+    pg_rmsnorm_ref(&none, &none, NULL, 1, 1e-6f);
+    CHECK(none == 0, "a row of zeros stays zero");
+}
+
+static double gate(double g, double u, int kind, double limit)
+{
+    const double z = sqrt(2 / acos(-1)) * (g + 0.044715 * g * g * g);
+    if (kind == PG_GLU_OSS || kind == PG_GLU_CLAMP) {
+        g = fmin(g, limit);
+        u = fmax(-limit, fmin(limit, u));
+    }
+    switch (kind) {
+    case PG_GLU_GELU: return 0.5 * g * (1 + tanh(z)) * u;
+    case PG_GLU_OSS: return (u + 1) * g / (1 + exp(-1.702 * g));
+    default: return g / (1 + exp(-g)) * u;
+    }
+}
+
+static void test_glu(void)
+{
+    for (int kind = PG_GLU_SILU; kind <= PG_GLU_CLAMP; kind++) {
+        double far = 0;
+        float worst = 0;
+        for (int i = 0; i < 4000; i++) {
+            const float g = rows_uniform() * (i % 2 ? 4.0f : 12.0f), u = rows_uniform() * 12.0f;
+            float y;
+            pg_glu_ref(&y, &g, &u, 1, kind, 7.0f);
+            const double want = gate((double)g, (double)u, kind, 7.0);
+            /* 1 + tanh loses digits in double too where it is below 1e-10, and an argument of 40 rounds by 4e-6 */
+            const double off = fabs((double)y - want) / (fabs(want) + 1e-9);
+            if (off > far) far = off, worst = g;
+        }
+        CHECK(far <= 1e-5, "glu kind %d: off by %g at %g", kind, far, worst);
+    }
+    const float g[2] = { 100.0f, -1.0f }, u[2] = { -100.0f, 100.0f };
+    float y[2];
+    pg_glu_ref(y, g, u, 2, PG_GLU_CLAMP, 7.0f);
+    CHECK(fabsf(y[0] + 48.955360f) < 1e-4f && fabsf(y[1] + 1.8825890f) < 1e-5f, "clamped: %g %g", y[0], y[1]);
+    pg_glu_ref(y, g, u, 2, PG_GLU_OSS, 7.0f);
+    CHECK(fabsf(y[0] + 41.999718f) < 1e-4f && fabsf(y[1] + 1.2336339f) < 1e-5f, "oss: %g %g", y[0], y[1]);
+    pg_glu_ref(y, g, u, 2, PG_GLU_SILU, 7.0f);
+    CHECK(y[0] == -10000.0f && fabsf(y[1] + 26.894142f) < 1e-5f, "silu ignores the limit: %g %g", y[0], y[1]);
+}
+
+static void test_expsum(void)
+{
+    float s[50];
+    for (int n = 0; n <= 50; n++) {
+        float top = -INFINITY, from[50];
+        for (int i = 0; i < n; i++) {
+            from[i] = s[i] = i % 7 == 3 ? -INFINITY : rows_uniform() * 30.0f;
+            top = fmaxf(top, s[i]);
+        }
+        const double sum = (double)pg_expsum_ref(s, top, n);
+        double want = 0;
+        for (int i = 0; i < n; i++) {
+            const double e = isinf(from[i]) ? 0 : exp((double)(from[i] - top));
+            want += e;
+            CHECK(fabs((double)s[i] - e) <= 1e-6 * e, "exp(%g) gives %g", from[i] - top, s[i]);
+        }
+        CHECK(fabs(sum - want) <= 1e-6 * want, "sum of %d: %g, want %g", n, sum, want);
+    }
+    float none[3] = { -INFINITY, -INFINITY, -INFINITY };
+    CHECK(pg_expsum_ref(none, -INFINITY, 3) == 0 && none[0] == 0, "a row that sees nothing");
+}
+
+/* What the cache's 8-bit format promises: half a step, and a step that fits f16. */
+static void test_pack_q8_0(void)
+{
+    float x[32], y[32];
+    uint8_t w[34];
+    for (int round = 0; round < 500; round++) {
+        float amax = 0;
+        const int e = rows_below(20) - 10;
+        for (int i = 0; i < 32; i++) {
+            x[i] = ldexpf(rows_uniform(), e);
+            amax = fmaxf(amax, fabsf(x[i]));
+        }
+        pg_pack_q8_0_ref(w, x, 32);
+        pg_unpack_q8_0_ref(y, w, 32);
+        const float d = amax / 127;
+        int wrong = 0, top = 0;
+        for (int i = 0; i < 32; i++) {
+            wrong += fabsf(x[i] - y[i]) > d / 2 + fabsf(x[i]) * 0x1p-10f + 127 * 0x1p-25f;
+            top |= fabsf(x[i]) == amax && abs((int8_t)w[2 + i]) == 127;
+        }
+        CHECK(!wrong && top, "%d of 32 are more than half a step away; largest reached: %d", wrong, top);
+    }
+    for (int i = 0; i < 32; i++) x[i] = (float)(i - 16) / 2; /* 127 / 2 sets d to 1/2: 2 x is whole; ties need d = 1 */
+    x[0] = 127.0f;
+    pg_pack_q8_0_ref(w, x, 32);
+    CHECK((int8_t)w[2 + 1] == -8 && (int8_t)w[2 + 15] == -1 && (int8_t)w[2 + 17] == 1 && (int8_t)w[2 + 19] == 2,
+          "ties go away from zero: -7.5 %d, -0.5 %d, 0.5 %d, 1.5 %d", (int8_t)w[3], (int8_t)w[17], (int8_t)w[19],
+          (int8_t)w[21]);
+    x[5] = NAN;
+    pg_pack_q8_0_ref(w, x, 32);
+    CHECK(isnan(pg_f16_to_f32((uint16_t)(w[0] | w[1] << 8))) && w[2] == 0, "NaN marks the block");
+}
+
+static void test_q8row(void)
+{
+    _Alignas(64) char mem[256];
+    float x[32];
+    const pg_q8 q = pg_q8_view(mem, 32);
+    for (int i = 0; i < 32; i++) x[i] = (float)(i - 16) / 2;
+    x[0] = 127.0f;
+    pg_q8row_ref(q, x, 32);
+    CHECK(q.d[0] == 1.0f && q.q[0] == 127 && q.q[1] == -8 && q.q[3] == -6 && q.q[15] == 0 && q.q[17] == 0 &&
+              q.q[19] == 2,
+          "ties go to the even: -6.5 %d, -0.5 %d, 0.5 %d, 1.5 %d", q.q[3], q.q[15], q.q[17], q.q[19]);
+    int sum[2] = { 0, 0 };
+    for (int i = 0; i < 32; i++) sum[i / 16] += q.q[i];
+    CHECK(q.isum[0] == sum[0] && q.isum[1] == sum[1], "sums of 16");
+    x[31] = INFINITY;
+    pg_q8row_ref(q, x, 32);
+    CHECK(isnan(q.d[0]) && q.q[0] == 0 && q.isum[0] == 0, "an infinity marks the block");
+    for (int i = 0; i < 32; i++) x[i] = 1e-42f;
+    pg_q8row_ref(q, x, 32);
+    CHECK(q.d[0] == 0 && q.q[0] == 0, "too small to scale is zero");
+}
+
+int main(void)
+{
+    test_products();
+    test_order();
+    test_wsum();
+    test_rmsnorm();
+    test_glu();
+    test_expsum();
+    test_pack_q8_0();
+    test_q8row();
+    return check_done("rows_float");
+}
