@@ -148,7 +148,7 @@ static int take_rows(pg_engine *e)
     e->sampled = zeroed(S, sizeof(int32_t));
     e->sampled_task = zeroed(S, sizeof(int32_t));
     e->row_pages = zeroed((size_t)e->max_running, sizeof *e->row_pages);
-    e->task = zeroed((size_t)e->queue_cap, sizeof(pg_task *));
+    e->task = zeroed(Q, sizeof(pg_task *));
     e->waiting = zeroed(Q, sizeof(pg_task *));
     e->running = zeroed(Q, sizeof(pg_task *));
     e->sampler = pg_sampler_open(e->model->h.n_vocab);

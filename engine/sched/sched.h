@@ -72,7 +72,7 @@ struct pg_engine {
     pthread_mutex_t lock;
     pthread_cond_t work, over;
     pg_task *queue_head, *queue_tail;
-    pg_task **task; /* [queue_cap] requests whose DONE has not been read */
+    pg_task **task; /* [2 * queue_cap] requests that the reader has not finished with */
     int32_t n_task, last_id;
     int32_t n_looking;
     int stop, wake; /* wake: somebody changed something that the thread should look at */

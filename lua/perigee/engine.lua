@@ -76,18 +76,19 @@ function Engine.open(path, opts, level)
    options.copy(c, given, OPEN_FIELDS)
    local rc = C.pg_open_begin(file, c, out_opening, err)
    if rc < 0 then return lib.fail(rc) end
-   local opening = ffi.gc(out_opening[0], C.pg_open_cancel)
+   local opening = out_opening[0]
    local fine, raised = pcall(wait, opening, given.progress)
-   ffi.gc(opening, nil)
    if not fine then
       C.pg_open_cancel(opening)
       error(raised, 0)
    end
    rc = C.pg_open_finish(opening, out_engine, err)
    if rc < 0 then return lib.fail(rc) end
-   return setmetatable({
-      path = file, _handle = ffi.gc(out_engine[0], C.pg_close), _requests = setmetatable({}, { __mode = "v" }),
+   local self = setmetatable({
+      path = file, _handle = out_engine[0], _requests = setmetatable({}, { __mode = "v" }),
    }, Engine)
+   self._guard = lib.guard(function() self:close() end)
+   return self
 end
 
 --- The settings in force and what the model is.
@@ -347,7 +348,7 @@ function Engine:close()
    if not handle then return true end
    self._handle = nil
    if self._tokenizer then self._tokenizer._handle = nil end
-   C.pg_close(ffi.gc(handle, nil))
+   C.pg_close(handle)
    for _, reader in pairs(self._requests) do
       if not reader._end then reader:fail("the engine was closed", "cancelled") end
    end

@@ -41,6 +41,18 @@ function M.code_name(code) return code_names[code] or "invalid" end
 -- @return nil, message, name of the code
 function M.fail(code) return nil, ffi.string(M.err.text), M.code_name(code) end
 
+--- Call `release` when nobody refers to the result any more, or when the Lua state closes.
+--
+-- A userdata and no `ffi.gc`: a closing state finalizes userdata first, newest first, and only then cdata. By then it has
+-- unloaded the library that the finalizers of cdata would call.
+-- @tparam function release
+-- @treturn userdata
+function M.guard(release)
+   local proxy = newproxy(true)
+   getmetatable(proxy).__gc = release
+   return proxy
+end
+
 --- Scratch memory that grows: `buffer(n)` returns room for at least n elements and how many there are. What it holds is
 -- lost at the next call.
 -- @tparam string ctype type of an element

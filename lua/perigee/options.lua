@@ -11,16 +11,19 @@ local M = {}
 
 local TWO32 = 2 ^ 32
 
--- Levenshtein's distance, one row at a time.
+-- Letters to add, drop, change or swap with the next (Damerau's distance, neighbours only), row by row.
 local function distance(a, b)
-   local row = {}
+   local above, row = {}, {}
    for j = 0, #b do row[j] = j end
    for i = 1, #a do
-      local diagonal = row[0]
-      row[0] = i
+      local twice = above
+      above, row = row, { [0] = i }
       for j = 1, #b do
          local cost = a:byte(i) == b:byte(j) and 0 or 1
-         diagonal, row[j] = row[j], math.min(row[j] + 1, row[j - 1] + 1, diagonal + cost)
+         row[j] = math.min(above[j] + 1, row[j - 1] + 1, above[j - 1] + cost)
+         if i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
+            row[j] = math.min(row[j], twice[j - 2] + 1)
+         end
       end
    end
    return row[#b]

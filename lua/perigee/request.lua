@@ -60,11 +60,9 @@ function Request.new(engine, id, logprobs)
       id = id, engine = engine, done = false,
       _events = {}, _first = 1, _last = 0, _texts = {}, _tokens = {}, _logprobs = logprobs and {} or nil,
    }, Request)
-   -- A proxy because Lua 5.1 tables have no __gc; userdata goes before the engine's cdata even when the state closes.
-   self._net = newproxy(true)
-   getmetatable(self._net).__gc = function()
+   self._guard = lib.guard(function()
       if engine._handle then C.pg_cancel(engine._handle, id, nil) end
-   end
+   end)
    return self
 end
 
@@ -134,10 +132,9 @@ local function take(self, timeout_ms)
       local n, message, code = self.engine:poll(timeout_ms)
       if not n then
          self:fail(message, code)
-      elseif self._first > self._last then
-         if timeout_ms >= 0 then return nil end
-         if n == 0 then self:fail("the engine has nothing in flight, and this request has not ended", "invalid") end
-      end
+      elseif timeout_ms >= 0 and self._first > self._last then
+         return nil
+      end                                  -- a poll without a limit may still come back empty, for a signal
    end
    local event = self._events[self._first]
    self._events[self._first] = nil

@@ -29,7 +29,9 @@ local function closed() return nil, "the tokenizer is closed", "invalid" end
 function Tokenizer.open(path)
    local rc = C.pg_tokenizer_open(path, out_tokenizer, err)
    if rc < 0 then return lib.fail(rc) end
-   return setmetatable({ path = path, _handle = ffi.gc(out_tokenizer[0], C.pg_tokenizer_close) }, Tokenizer)
+   local self = setmetatable({ path = path, _handle = out_tokenizer[0] }, Tokenizer)
+   self._guard = lib.guard(function() self:close() end)
+   return self
 end
 
 --- The tokenizer inside an engine.
@@ -115,7 +117,9 @@ function Tokenizer:stream(opts)
    if not self._handle then return closed() end
    local rc = C.pg_detok_open(self._handle, given.special and 1 or 0, out_detok, err)
    if rc < 0 then return lib.fail(rc) end
-   return setmetatable({ tokenizer = self, _handle = ffi.gc(out_detok[0], C.pg_detok_close) }, Stream)
+   local handle = out_detok[0]
+   local guard = lib.guard(function() C.pg_detok_close(handle) end)
+   return setmetatable({ tokenizer = self, _handle = handle, _guard = guard }, Stream)
 end
 
 --- What the tokenizer is.
@@ -179,7 +183,7 @@ end
 -- @treturn boolean true
 function Tokenizer:close()
    if self._handle and not self._owner then
-      C.pg_tokenizer_close(ffi.gc(self._handle, nil))
+      C.pg_tokenizer_close(self._handle)
       self._handle = nil
    end
    return true

@@ -26,8 +26,8 @@ static void check_exact(pg_engine *e, const char *path, const golden_case *c)
     }
     if (!c->n_greedy) return;
     const int n = golden_generate(e, c->ids, c->n, c->n_greedy, out, &err);
-    CHECK(n == c->n_greedy && !memcmp(out, c->greedy, (size_t)n * sizeof *out), "%s: %d ids: greedy continuation differs (%d) %s", path,
-          c->n, n, err.text);
+    CHECK(n == c->n_greedy && !memcmp(out, c->greedy, (size_t)n * sizeof *out),
+          "%s: %d ids: greedy continuation differs (%d) %s", path, c->n, n, err.text);
 }
 
 /* Rounded paths: mean KL over all positions of both prompts, in the two arithmetic classes. */
@@ -49,14 +49,17 @@ static void check_rounded(const char *path, const json_t *list, const char *fold
                 CHECK(0, "%s: %s", path, err.text);
                 continue;
             }
-            for (int t = 0; t < c.n; t++) kl[decode] += golden_kl(c.logits + (size_t)t * (size_t)V, got + (size_t)t * (size_t)V, V);
+            for (int t = 0; t < c.n; t++)
+                kl[decode] += golden_kl(c.logits + (size_t)t * (size_t)V, got + (size_t)t * (size_t)V, V);
         }
         rows += c.n;
         free(c.logits);
     }
     for (int decode = 0; decode < 2; decode++)
-        CHECK(kl[decode] / rows <= limit, "%s: %s class: KL %.3g above %.3g", path, decode ? "decode" : "prefill", kl[decode] / rows, limit);
-    if (getenv("GOLDEN_VERBOSE")) printf("%s: KL prefill %.3g, decode %.3g, limit %.3g\n", path, kl[0] / rows, kl[1] / rows, limit);
+        CHECK(kl[decode] / rows <= limit, "%s: %s class: KL %.3g above %.3g", path, decode ? "decode" : "prefill",
+              kl[decode] / rows, limit);
+    if (getenv("GOLDEN_VERBOSE"))
+        printf("%s: KL prefill %.3g, decode %.3g, limit %.3g\n", path, kl[0] / rows, kl[1] / rows, limit);
     pg_close(e);
 }
 
@@ -83,19 +86,21 @@ static void check_refused(const char *path, const char *word)
 {
     pg_error err = { 0 };
     pg_engine *e = golden_open(path, "f32", 1, &err);
-    CHECK(!e && err.code == PG_EUNSUPPORTED && strstr(err.text, word), "%s: expected a refusal that names %s, got: %s", path, word, err.text);
+    CHECK(!e && err.code == PG_EUNSUPPORTED && strstr(err.text, word), "%s: expected a refusal that names %s, got: %s",
+          path, word, err.text);
     pg_close(e);
 }
 
 static void check_model(const char *folder)
 {
-    char path[600];
+    char path[1200];
     DIR *d = opendir(folder);
     if (!d) return;
     for (struct dirent *f; (f = readdir(d));) {
         const size_t n = strlen(f->d_name);
         snprintf(path, sizeof path, "%s/%s", folder, f->d_name);
-        if (n > 5 && !strcmp(f->d_name + n - 5, ".gguf") && !is_later_shard(f->d_name)) check_file(path, folder, "cases.json");
+        if (n > 5 && !strcmp(f->d_name + n - 5, ".gguf") && !is_later_shard(f->d_name))
+            check_file(path, folder, "cases.json");
         if (!strcmp(f->d_name, "hf")) check_file(path, folder, "cases.json");
     }
     closedir(d);
@@ -115,7 +120,7 @@ static double kl_limit(const char *type)
 
 static void check_types(const char *folder)
 {
-    char path[600], type[64], cases[128];
+    char path[1200], type[64], cases[128];
     DIR *d = opendir(folder);
     for (struct dirent *f; d && (f = readdir(d));) {
         if (sscanf(f->d_name, "model-%63[^.].gguf", type) != 1) continue;
@@ -135,7 +140,7 @@ static void check_types(const char *folder)
 
 static void check_all(const char *models)
 {
-    char folder[512];
+    char folder[600];
     DIR *d = opendir(models);
     for (struct dirent *f; d && (f = readdir(d));) {
         if (f->d_name[0] == '.') continue;
@@ -154,10 +159,12 @@ static void check_all(const char *models)
 
 int main(void)
 {
-    char models[512];
+    char models[300];
     snprintf(models, sizeof models, "%s/models", golden_root());
-    if (golden_exists(models)) check_all(models);
-    else printf("golden folder %s is absent: its cases did not run\n", models);
+    if (golden_exists(models))
+        check_all(models);
+    else
+        printf("golden folder %s is absent: its cases did not run\n", models);
     check_all("tests/golden/models");
     printf("golden: %d files, %d cases, worst f32 difference %.2g\n", n_file, n_case, worst_f32);
     return check_done("golden");

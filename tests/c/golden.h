@@ -33,7 +33,7 @@ static inline int golden_exists(const char *path)
 /* cases.json of a folder (or cases-TYPE.json); exits the program if what should be there cannot be read. */
 static inline json_t *golden_list(const char *folder, const char *file)
 {
-    char path[600];
+    char path[1200];
     json_error_t why;
     snprintf(path, sizeof path, "%s/%s", folder, file);
     json_t *list = json_load_file(path, 0, &why);
@@ -44,13 +44,14 @@ static inline json_t *golden_list(const char *folder, const char *file)
 static inline int32_t golden_ids(const json_t *list, int32_t *out)
 {
     int32_t n = (int32_t)json_array_size(list);
-    for (int32_t i = 0; i < n && i < GOLDEN_MAX; i++) out[i] = (int32_t)json_integer_value(json_array_get(list, (size_t)i));
+    for (int32_t i = 0; i < n && i < GOLDEN_MAX; i++)
+        out[i] = (int32_t)json_integer_value(json_array_get(list, (size_t)i));
     return n;
 }
 
 static inline void golden_read(const char *folder, const json_t *entry, golden_case *c)
 {
-    char path[600];
+    char path[1200];
     c->n = golden_ids(json_object_get(entry, "ids"), c->ids);
     c->n_greedy = golden_ids(json_object_get(entry, "greedy"), c->greedy);
     c->n_vocab = (int32_t)json_integer_value(json_array_get(json_object_get(entry, "shape"), 1));
@@ -58,7 +59,8 @@ static inline void golden_read(const char *folder, const json_t *entry, golden_c
     c->logits = malloc(count * sizeof(float));
     snprintf(path, sizeof path, "%s/%s", folder, json_string_value(json_object_get(entry, "logits")));
     FILE *f = fopen(path, "rb");
-    if (!f || fread(c->logits, sizeof(float), count, f) != count) fprintf(stderr, "%s: cannot be read\n", path), exit(1);
+    if (!f || fread(c->logits, sizeof(float), count, f) != count)
+        fprintf(stderr, "%s: cannot be read\n", path), exit(1);
     fclose(f);
 }
 
@@ -96,7 +98,8 @@ static inline double golden_kl(const float *ref, const float *got, int n)
 }
 
 /* Tokens that a greedy request generates; returns how many, or -1. */
-static inline int golden_generate(pg_engine *e, const int32_t *ids, int32_t n, int32_t max_new, int32_t *out, pg_error *err)
+static inline int golden_generate(pg_engine *e, const int32_t *ids, int32_t n, int32_t max_new, int32_t *out,
+                                  pg_error *err)
 {
     pg_request req;
     int32_t id;

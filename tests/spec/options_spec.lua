@@ -5,7 +5,8 @@ local options = require "perigee.options"
 
 describe("seeds", function()
    it("of 64 bits pass through both halves unharmed", function()
-      for _, seed in ipairs { "9007199254740993", "18446744073709551615", "9223372036854775808", "12345678901234567890" } do
+      for _, seed in ipairs { "9007199254740993", "18446744073709551615", "9223372036854775808",
+         "12345678901234567890" } do
          assert.equal(seed, options.seed_value(options.seed_halves(seed)))
       end
       for _, seed in ipairs { 0, 1, 42, 2 ^ 32 - 1, 2 ^ 32, 2 ^ 53 - 1 } do
@@ -49,8 +50,8 @@ describe("options of a generation", function()
    end)
 
    it("are refused by name when they are still to come", function()
-      for _, name in ipairs { "dry", "xtc", "mirostat", "grammar", "json_schema", "tenant", "adapters", "route", "filters",
-         "session", "cache_salt" } do
+      for _, name in ipairs { "dry", "xtc", "mirostat", "grammar", "json_schema", "tenant", "adapters", "route",
+         "filters", "session", "cache_salt" } do
          refused({ [name] = {} }, ('option "%s" is planned but not there yet'):format(name), "unsupported")
       end
    end)
@@ -60,25 +61,25 @@ describe("options of a generation", function()
       refused({ max_new = 1.5 }, '"max_new" must be an integer of 32 bits, not 1.5')
       refused({ max_new = 2 ^ 31 }, "max_new")
       refused({ temperature = 0 / 0 }, "temperature")
-      refused({ top_p = -0.5 }, "top_p")
+      refused({ repeat_penalty = 0 }, "repeat_penalty")
       refused({ logprobs = 34 }, "logprobs")
       refused({ logprobs = -1 }, "logprobs")
       refused({ seed = -1 }, "seed")
       refused({ seed = "12a" }, "seed")
-      refused({ stop = { "" } }, "stop")
-      refused({ stop = ("x"):rep(257) }, "stop")
+      refused({ stop = { "" } }, "stop string")
+      refused({ stop = ("x"):rep(257) }, "stop string")
       refused({ stop = "a\0b" }, "stop")
-      refused({ logit_bias = { [10 ^ 6] = 1 } }, "logit_bias")
+      refused({ logit_bias = { [10 ^ 6] = 1 } }, "1000000")
       refused({ logit_bias = { [1.5] = 1 } }, "logit_bias")
-      refused({ deadline_ms = -1 }, "deadline_ms")
+      refused({ deadline_ms = 0 / 0 }, "deadline_ms")
       local many = {}
       for i = 1, 17 do many[i] = "stop" .. i end
       refused({ stop = many }, "stop")
    end)
 
    it("raise at the caller's line when of the wrong type", function()
-      for name, value in pairs { max_new = "8", temperature = "hot", stop = 3, seed = {}, special = 1, ignore_eos = "yes",
-         logit_bias = 1, deadline_ms = true, logprobs = true } do
+      for name, value in pairs { max_new = "8", temperature = "hot", stop = 3, seed = {}, special = 1,
+         ignore_eos = "yes", logit_bias = 1, deadline_ms = true, logprobs = true } do
          local fine, message = pcall(function() local _ = engine:generate("Once", { [name] = value }) end)
          assert.is_false(fine, name)
          assert.matches("options_spec.lua:%d+: engine:generate: ", message)

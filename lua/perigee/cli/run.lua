@@ -43,13 +43,14 @@ local command = {
    },
 }
 
-local function rate(tokens, ms) return ms > 0 and ("%.1f tokens/s"):format(1000 * tokens / ms) or "-" end
+-- The first token belongs to the prompt's time: it is drawn from the last prompt row.
+local function rate(tokens, ms) return tokens > 0 and ms > 0 and ("%.1f tokens/s"):format(1000 * tokens / ms) or "-" end
 
 local function statistics(result)
    local usage, timings = result.usage, result.timings
    return ("prompt %d tokens, %s; generated %d tokens, %s; experts used %d of %d; seed %s; %s"):format(
       usage.prompt, rate(usage.prompt - usage.cached, timings.prefill), usage.completion,
-      rate(usage.completion, timings.decode), result.experts.used, result.experts.all, result.seed, result.finish)
+      rate(usage.completion - 1, timings.decode), result.experts.used, result.experts.all, result.seed, result.finish)
 end
 
 local function report(engine, result, values)
@@ -77,9 +78,9 @@ local function follow(request, interrupted, write)
 end
 
 local function stream(text)
-   local written, message = io.write(text)
-   if not written then error("standard output: " .. message, 0) end
-   io.stdout:flush()
+   local fine, message = io.stdout:write(text)
+   if fine then fine, message = io.stdout:flush() end
+   if not fine then error("standard output: " .. message, 0) end
 end
 
 local function generate(path, prompt, values, interrupted)
