@@ -97,11 +97,7 @@ local function run(name, list)
    return stopped and common.INTERRUPTED or common.FAILED
 end
 
---- Run a command line.
--- @tparam {string,...} list the arguments, without the program's name
--- @treturn number exit code: 0 fine, 1 failed at run time, 2 wrong usage, 130 interrupted
--- @usage os.exit(require("perigee.cli").main(arg))
-function M.main(list)
+local function dispatch(list)
    local first = list[1]
    if first == nil then
       io.stderr:write(overview())
@@ -115,6 +111,18 @@ function M.main(list)
    end
    if is_command(first) then return run(first, list) end
    return unknown_command(first)
+end
+
+--- Run a command line.
+-- @tparam {string,...} list the arguments, without the program's name
+-- @treturn number exit code: 0 fine, 1 failed at run time, 2 wrong usage, 130 interrupted
+-- @usage os.exit(require("perigee.cli").main(arg))
+function M.main(list)
+   local exit = dispatch(list)
+   local written, message = io.stdout:flush()
+   if written or exit ~= common.FINE then return exit end
+   complain("perigee", "standard output: " .. message)
+   return common.FAILED
 end
 
 return M

@@ -43,8 +43,8 @@ function M.fail(code) return nil, ffi.string(M.err.text), M.code_name(code) end
 
 --- Call `release` when nobody refers to the result any more, or when the Lua state closes.
 --
--- A userdata and no `ffi.gc`: a closing state finalizes userdata first, newest first, and only then cdata. By then it has
--- unloaded the library that the finalizers of cdata would call.
+-- A userdata and no `ffi.gc`: a closing state finalizes userdata first, newest first, and only then cdata. By then it
+-- has unloaded the library that the finalizers of cdata would call.
 -- @tparam function release
 -- @treturn userdata
 function M.guard(release)
