@@ -9,10 +9,14 @@ static inline __attribute__((always_inline)) void columns(float *acc, float keep
                                                           int64_t stride, int n_t, int n)
 {
     __m256 sum[8];
+    UNROLL
     for (int j = 0; j < n; j++) sum[j] = _mm256_mul_ps(_mm256_loadu_ps(acc + 8 * j), _mm256_set1_ps(keep));
-    for (int t = 0; t < n_t; t++, v += stride)
+    for (int t = 0; t < n_t; t++, v += stride) {
+        UNROLL
         for (int j = 0; j < n; j++)
             sum[j] = _mm256_fmadd_ps(_mm256_broadcast_ss(p + t), _mm256_loadu_ps(v + 8 * j), sum[j]);
+    }
+    UNROLL
     for (int j = 0; j < n; j++) _mm256_storeu_ps(acc + 8 * j, sum[j]);
 }
 

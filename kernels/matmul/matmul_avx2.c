@@ -9,18 +9,21 @@
 static inline __attribute__((always_inline)) void rows(float *y, const float *const *x, const float *w, int n, int kb)
 {
     __m256 a[6], b[6];
+    UNROLL
     for (int r = 0; r < n; r++) {
         a[r] = _mm256_loadu_ps(y + 16 * r);
         b[r] = _mm256_loadu_ps(y + 16 * r + 8);
     }
     for (int64_t k = 0; k < kb; k++) {
         const __m256 wa = _mm256_load_ps(w + 16 * k), wb = _mm256_load_ps(w + 16 * k + 8);
+        UNROLL
         for (int r = 0; r < n; r++) {
             const __m256 v = _mm256_broadcast_ss(x[r] + k);
             a[r] = _mm256_fmadd_ps(v, wa, a[r]);
             b[r] = _mm256_fmadd_ps(v, wb, b[r]);
         }
     }
+    UNROLL
     for (int r = 0; r < n; r++) {
         _mm256_storeu_ps(y + 16 * r, a[r]);
         _mm256_storeu_ps(y + 16 * r + 8, b[r]);

@@ -6,11 +6,14 @@
 static inline __attribute__((always_inline)) void rows(float *y, const float *const *x, const float *w, int n, int kb)
 {
     __m512 a[8];
+    UNROLL
     for (int r = 0; r < n; r++) a[r] = _mm512_loadu_ps(y + 16 * r);
     for (int64_t k = 0; k < kb; k++) {
         const __m512 v = _mm512_load_ps(w + 16 * k);
+        UNROLL
         for (int r = 0; r < n; r++) a[r] = _mm512_fmadd_ps(_mm512_set1_ps(x[r][k]), v, a[r]);
     }
+    UNROLL
     for (int r = 0; r < n; r++) _mm512_storeu_ps(y + 16 * r, a[r]);
 }
 

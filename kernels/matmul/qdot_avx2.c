@@ -79,6 +79,7 @@ INLINE __m256 e8m0s(const uint8_t *w, int bytes)
 INLINE __m256 eight(__m256 acc, const uint8_t *w, pg_q8 x, const format f)
 {
     __m256i v[8];
+    UNROLL
     for (int i = 0; i < 8; i++) v[i] = widen(f.pairs(f.codes(w + i * f.bytes), x.q + 32 * i));
     __m256i dot = lanes(v);
     const __m256 xd = _mm256_loadu_ps(x.d);
@@ -127,6 +128,7 @@ typedef __m256i codes_at_fn(const uint8_t *w, int j);
 INLINE __m256i parts_by_32(const uint8_t *w, const int8_t *q, codes_at_fn *codes, pairs_fn *mul)
 {
     __m256i v[8];
+    UNROLL
     for (int j = 0; j < 8; j++) v[j] = widen(mul(codes(w, j), q + 32 * j));
     return lanes(v);
 }
@@ -139,6 +141,7 @@ INLINE __m256i parts_by_16(const uint8_t *w, pg_q8 x, __m256i scale, codes_at_fn
     __m256i v[8];
     int16_t sc[16];
     _mm256_storeu_si256((__m256i *)sc, scale);
+    UNROLL
     for (int j = 0; j < 8; j++) {
         const __m256i by = _mm256_shuffle_epi8(_mm256_set1_epi32((int)load4(sc + 2 * j)), pick);
         v[j] = _mm256_madd_epi16(pairs(codes(w, j), x.q + 32 * j), by);
