@@ -107,14 +107,14 @@ end
 
 --- Wait until an engine has nothing more to do; its counters follow its events a little later. Returns them.
 function helper.settle(engine)
-   local until_s, stats, steps = os.time() + 20, engine:stats(), nil
-   repeat
-      steps = stats.steps
+   local until_s, stats = os.time() + 20, engine:stats()
+   while true do
+      local steps = stats.steps
       engine:poll(0)
       os.execute "sleep 0.03"
       stats = engine:stats()
-   until stats.steps == steps and stats.running + stats.waiting == 0 or os.time() > until_s
-   return stats
+      if stats.steps == steps and stats.running + stats.waiting == 0 or os.time() > until_s then return stats end
+   end
 end
 
 --- ln softmax of one row of logits, at one id, in double.
