@@ -77,8 +77,8 @@ static const pg_backend_ops cpu_ops = { "cpu", prepare, memory, run, read_value,
 
 pg_backend *pg_cpu_open(int n_lane, const char *isa, const char **why)
 {
-    const unsigned have = pg_isa_allowed(isa);
-    if (!have) {
+    const unsigned allowed = pg_isa_allowed(isa), have = allowed & pg_isa_have();
+    if (!allowed) {
         *why = "PERIGEE_ISA must be one of ref, avx2, avx512, amx";
         return NULL;
     }

@@ -260,13 +260,15 @@ static void test_slow_reader(pg_engine *e)
     pg_event ev;
     pg_stats s;
     int n = 0, more = 0;
+    pg_engine_stats(e, &s, NULL);
+    const int before = (int)s.steps;
     pg_request r = story(e, ids, 450);
     CHECK(pg_submit(e, &r, &slow, NULL) == PG_OK, "submit");
     do { /* nothing is read until the engine has come to rest */
-        struct timespec t = { 0, 50000000 };
+        struct timespec t = { 0, 100000000 };
         nanosleep(&t, NULL);
         pg_engine_stats(e, &s, NULL);
-        more = (int)s.steps != n;
+        more = (int)s.steps != n || n == before;
         n = (int)s.steps;
     } while (more);
     CHECK(s.running == 1, "the slow request is still there");
