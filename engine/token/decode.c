@@ -160,6 +160,8 @@ static size_t unfinished(const char *s, size_t n)
 int pg_detok_next(pg_detok *d, int32_t id, const char **text, int32_t *n_text, pg_error *err)
 {
     if (!d || !text || !n_text) return pg_fail(err, PG_EINVAL, "pg_detok_next: a stream and room for text are needed");
+    *text = "";
+    *n_text = 0;
     int rc = check_id(d->t, id, err);
     if (rc < 0) return rc;
     size_t n;

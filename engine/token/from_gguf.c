@@ -5,7 +5,6 @@
  * Source: the key list of the GGUF document; defaults are those of llama.cpp. */
 #include "tokenizer.h"
 
-#include <math.h>
 #include <stdio.h>
 
 #define KEY(name) "tokenizer.ggml." name
@@ -45,14 +44,10 @@ static int read_scores(pg_source *s, pg_tokenizer *t, pg_error *err)
                        path);
     t->vocab.score = malloc((size_t)t->vocab.n * sizeof *t->vocab.score);
     if (!t->vocab.score) return pg_fail(err, PG_EMEMORY, "%s: not enough memory for the vocabulary", path);
-    for (int32_t id = 0; id < t->vocab.n; id++) {
-        double *score = &t->vocab.score[id];
-        int rc = pg_source_float_at(s, KEY("scores"), id, score, err);
-        if (rc < 0) return rc;
-        if (!isfinite(*score))
-            return pg_fail(err, PG_EFORMAT, "%s: " KEY("scores") "[%d] is not a finite number", path, id);
-    }
-    return PG_OK;
+    int rc = 0;
+    for (int32_t id = 0; rc >= 0 && id < t->vocab.n; id++)
+        rc = pg_source_float_at(s, KEY("scores"), id, &t->vocab.score[id], err);
+    return rc;
 }
 
 static int read_vocabulary(pg_source *s, pg_tokenizer *t, pg_error *err)

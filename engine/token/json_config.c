@@ -137,6 +137,7 @@ static int read_ids(const json_t *config, const char *file, const char *key, con
     size_t n = json_is_array(value) ? json_array_size(value) : value && !json_is_null(value) ? 1 : 0;
     for (size_t i = 0; i < n; i++) {
         const json_t *one = json_is_array(value) ? json_array_get(value, i) : value;
+        if (json_is_integer(one) && json_integer_value(one) == -1) continue; /* written for "none" */
         if (!json_is_integer(one) || json_integer_value(one) < 0 || json_integer_value(one) >= t->vocab.n)
             return pg_fail(err, PG_EFORMAT, "%s: %s: expected an id from 0 to %d", file, key, t->vocab.n - 1);
         if (*id == -1) *id = (int32_t)json_integer_value(one);
@@ -201,8 +202,9 @@ static void read_names(const json_t *config, const json_t *map, pg_tokenizer *t,
 static void guess(pg_tokenizer *t, bool alone)
 {
     pg_tokenizer_info *info = &t->info;
+    if (info->bos < 0 && t->before.n) info->bos = t->before.data[0];
     if (!alone) return;
-    if (info->bos < 0) info->bos = t->before.n ? t->before.data[0] : known_token(begin_texts, t);
+    if (info->bos < 0) info->bos = known_token(begin_texts, t);
     if (info->eos < 0) info->eos = known_token(end_texts, t);
     const char *deepseek[] = { begin_texts[0], NULL };
     if (t->before.n == 0 && info->bos >= 0 && info->bos == known_token(deepseek, t)) info->add_bos = true;
