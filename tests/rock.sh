@@ -24,11 +24,11 @@ check() { # NAME COMMAND...
 unset PERIGEE_MODEL LUA_PATH LUA_CPATH
 rocks="luarocks --lua-version 5.1 --tree $tree/rocks"
 built() { $rocks make rockspec/perigee-scm-1.rockspec; }
-tells() {
+tells() (
     eval "$($rocks path)" && cd / && luajit -e 'local engine = assert(require("perigee").open())
         assert(#assert(engine:complete("Once upon a time", { max_new = 4, temperature = 0 })) > 0)
         engine:close()'
-}
+)
 command_runs() { "$tree/rocks/bin/perigee" info | grep -i deepseek2; }
 removed() { $rocks remove perigee && [ -z "$(find "$tree/rocks" -name 'core.so' -o -name '*.gguf')" ]; }
 check "luarocks make" built
