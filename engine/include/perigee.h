@@ -113,23 +113,23 @@ PG_API void pg_close(pg_engine *e);
 
 /* What a model is, from its metadata alone. Strings live as long as the struct. */
 typedef struct pg_info {
-    char architecture[32];   /* "deepseek2", "qwen3moe" ... */
-    char name[128];          /* general.name, or "" */
-    char format[16];         /* "gguf" or "safetensors" */
-    char quantisation[32];   /* the format that holds most weights: "q8_0" ... */
-    char tokenizer[32];      /* "bpe qwen2", "spm" ... */
-    double n_params;         /* weights in all */
-    double n_active;         /* weights a token meets: experts counted by how many it visits, embedding one row */
-    double file_bytes;       /* size of all weights as stored */
+    char architecture[32]; /* "deepseek2", "qwen3moe" ... */
+    char name[128];        /* general.name, or "" */
+    char format[16];       /* "gguf" or "safetensors" */
+    char quantisation[32]; /* the format that holds most weights: "q8_0" ... */
+    char tokenizer[32];    /* "bpe qwen2", "spm" ... */
+    double n_params;       /* weights in all */
+    double n_active;       /* weights a token meets: experts counted by how many it visits, embedding one row */
+    double file_bytes;     /* size of all weights as stored */
     int32_t n_layer, n_moe_layer, n_embd, n_vocab, n_head, n_head_kv;
     int32_t n_expert, n_expert_used, n_expert_shared; /* 0 for dense models */
-    int32_t context_train;   /* tokens the model was made for */
-    int32_t bos, eos;        /* token ids, -1: none */
+    int32_t context_train;                            /* tokens the model was made for */
+    int32_t bos, eos;                                 /* token ids, -1: none */
     /* only from pg_engine_info; 0 from pg_describe */
     int32_t context, kv_tokens, batch, threads;
     char kv_type[8], precision[8], device[16], isa[16];
-    double memory_bytes;     /* of the engine itself: arena, KV pool, converted weights; without the mapped file */
-    char note[160];          /* "" or a remark, such as a context beyond the model's own */
+    double memory_bytes; /* of the engine itself: arena, KV pool, converted weights; without the mapped file */
+    char note[160];      /* "" or a remark, such as a context beyond the model's own */
 } pg_info;
 
 /** Read the metadata of a model without loading its weights. Threads: any. @return as pg_open */
@@ -160,8 +160,8 @@ typedef struct pg_request {
     float repeat_penalty;  /* 1: off; default 1 */
     int32_t repeat_last_n; /* tokens that penalties look back on, prompt included; < 0: all; default 64 */
     float presence_penalty, frequency_penalty; /* 0: off */
-    uint32_t seed_low, seed_high; /* the 64-bit seed, when has_seed */
-    int32_t has_seed;             /* 0: one is drawn and reported in the done event */
+    uint32_t seed_low, seed_high;              /* the 64-bit seed, when has_seed */
+    int32_t has_seed;                          /* 0: one is drawn and reported in the done event */
     const pg_bias *bias;
     int32_t n_bias;
     const char *const *stop; /* [n_stop] terminated strings; the text ends before the first that appears */
@@ -190,8 +190,8 @@ PG_API int pg_cancel(pg_engine *e, int32_t id, pg_error *err);
 
 enum { PG_EVENT_TEXT = 1, PG_EVENT_DONE = 2, PG_EVENT_FAIL = 3 };
 enum {
-    PG_FINISH_STOP = 1,      /* an end token or a stop string */
-    PG_FINISH_LENGTH = 2,    /* max_new, or the context is full */
+    PG_FINISH_STOP = 1,   /* an end token or a stop string */
+    PG_FINISH_LENGTH = 2, /* max_new, or the context is full */
     PG_FINISH_CANCELLED = 3,
     PG_FINISH_DEADLINE = 4
 };
@@ -203,14 +203,14 @@ typedef struct pg_logprob {
 
 /* One thing that happened to a request. Pointers are good until the next pg_poll of this engine. */
 typedef struct pg_event {
-    int32_t id;       /* of the request */
-    int32_t kind;     /* PG_EVENT_* */
-    int32_t token;    /* TEXT: the token chosen, or -1 for text that had been held back */
-    int32_t n_text;   /* TEXT: bytes, whole UTF-8 characters, may be 0; FAIL: the message */
-    const char *text; /* not terminated */
+    int32_t id;                 /* of the request */
+    int32_t kind;               /* PG_EVENT_* */
+    int32_t token;              /* TEXT: the token chosen, or -1 for text that had been held back */
+    int32_t n_text;             /* TEXT: bytes, whole UTF-8 characters, may be 0; FAIL: the message */
+    const char *text;           /* not terminated */
     const pg_logprob *logprobs; /* TEXT: [n_logprobs] the chosen token, then the most likely ones */
     int32_t n_logprobs;
-    int32_t finish;   /* DONE: PG_FINISH_*;  FAIL: PG_E* */
+    int32_t finish;                           /* DONE: PG_FINISH_*;  FAIL: PG_E* */
     int32_t n_prompt, n_cached, n_completion; /* DONE: tokens */
     float queue_ms, prefill_ms, decode_ms;    /* DONE */
     uint32_t seed_low, seed_high;             /* DONE: the seed that was used */
@@ -232,10 +232,10 @@ PG_API int pg_fd(pg_engine *e);
 /* Counters since the engine was opened. */
 typedef struct pg_stats {
     double prompt_tokens, generated_tokens, steps, requests; /* processed so far */
-    double prefill_seconds, decode_seconds; /* in steps with prompt tokens / without */
+    double prefill_seconds, decode_seconds;                  /* in steps with prompt tokens / without */
     double busy_seconds;
-    int32_t waiting, running;               /* requests now */
-    int32_t kv_pages_used, kv_pages;        /* pages of kv_page_tokens tokens */
+    int32_t waiting, running;        /* requests now */
+    int32_t kv_pages_used, kv_pages; /* pages of kv_page_tokens tokens */
     int32_t kv_page_tokens;
 } pg_stats;
 

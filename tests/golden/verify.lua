@@ -10,19 +10,19 @@ local reference = require "reference"
 local shared = (os.getenv "PERIGEE_GOLDEN" or "../shared/golden") .. "/models"
 
 -- { folder, case, storage type of a quant case }
-local TODO = {}
+local FILES = {}
 for _, name in ipairs {
    "deepseek_v1", "deepseek_v2", "deepseek_v2_lite", "deepseek_v3", "gemma3", "glm4_moe", "gpt_oss", "gpt_oss_mxfp4",
    "granitemoe", "llama", "mixtral", "olmoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe",
-} do TODO[#TODO + 1] = { shared, name, "model.gguf" } end
+} do FILES[#FILES + 1] = { shared, name, "model.gguf" } end
 for _, layout in ipairs { { "deepseek_v3", "model-old.gguf" }, { "deepseek_v3", "model-fused.gguf" },
-   { "mixtral", "model-perexpert.gguf" } } do TODO[#TODO + 1] = { shared, layout[1], layout[2] } end
+   { "mixtral", "model-perexpert.gguf" } } do FILES[#FILES + 1] = { shared, layout[1], layout[2] } end
 for _, kind in ipairs { "F16", "BF16", "Q8_0", "Q4_0" } do
    for _, name in ipairs { "quant_deepseek_v2", "quant_qwen3_moe" } do
-      TODO[#TODO + 1] = { shared, name, "model-" .. kind .. ".gguf", "cases-" .. kind .. ".json" }
+      FILES[#FILES + 1] = { shared, name, "model-" .. kind .. ".gguf", "cases-" .. kind .. ".json" }
    end
 end
-for _, recipe in ipairs(require "recipes") do TODO[#TODO + 1] = { here .. "/models", recipe.name, "model.gguf" } end
+for _, recipe in ipairs(require "recipes") do FILES[#FILES + 1] = { here .. "/models", recipe.name, "model.gguf" } end
 
 --- Run one prompt.
 -- @treturn number largest |difference| / max(1, |logit|)
@@ -54,7 +54,7 @@ local wanted = {}
 for _, name in ipairs(arg) do wanted[name] = true end
 
 local passed, failed, absent = 0, 0, {}
-for _, item in ipairs(TODO) do
+for _, item in ipairs(FILES) do
    local root, name, file, list_name = item[1], item[2], item[3], item[4] or "cases.json"
    local folder = root .. "/" .. name
    local list = (not next(wanted) or wanted[name]) and cases.read(folder .. "/" .. list_name)
