@@ -212,6 +212,56 @@ describe("a request", function()
       end)
    end)
 
+   describe("with sampling options", function()
+      local function tokens(opts)
+         opts.max_new, opts.ignore_eos = 24, true
+         return alone(PROMPT, opts).tokens
+      end
+      local function hot(opts)               -- so hot that what is left in the draw is drawn evenly
+         opts.temperature, opts.top_k, opts.top_p, opts.min_p = 1e6, opts.top_k or 0, opts.top_p or 1, opts.min_p or 0
+         return opts
+      end
+      local function repeats(list)
+         local seen, n = {}, 0
+         for _, id in ipairs(engine:encode(PROMPT)) do seen[id] = true end
+         for _, id in ipairs(list) do
+            n = n + (seen[id] and 1 or 0)
+            seen[id] = true
+         end
+         return n
+      end
+
+      it("draws from what they leave", function()
+         local best = tokens { temperature = 0 }
+         assert.not_same(best, tokens(hot { seed = 1 }))
+         assert.same(best, tokens(hot { seed = 1, top_k = 1 }))
+         assert.same(best, tokens(hot { seed = 1, top_p = 1e-6 }))
+         assert.same(best, tokens(hot { seed = 1, min_p = 1 }))
+         assert.same(tokens(hot { seed = 1, typical_p = 1e-6 }), tokens(hot { seed = 2, typical_p = 1e-6 }))
+      end)
+
+      it("avoids what they punish", function()
+         local plain = tokens { temperature = 0 }
+         assert.is_true(repeats(plain) > 0)
+         assert.equal(0, repeats(tokens { temperature = 0, presence_penalty = 1000, repeat_last_n = -1 }))
+         assert.equal(0, repeats(tokens { temperature = 0, frequency_penalty = 1000, repeat_last_n = -1 }))
+         assert.is_true(repeats(tokens { temperature = 0, repeat_penalty = 1e6, repeat_last_n = -1 }) < repeats(plain))
+         assert.same(plain, tokens { temperature = 0, presence_penalty = 1000, repeat_last_n = 0 })
+      end)
+   end)
+
+   it("goes before others when its priority is larger", function()
+      local narrow = assert(perigee.open(helper.model, { context = 64, batch = 1 }))       -- one at a time
+      local function start(priority)
+         return assert(narrow:generate("Once upon", { max_new = 20, ignore_eos = true, priority = priority }))
+      end
+      local first, low, high = start(0), start(-5), start(5)
+      low, high = assert(low:result()), assert(high:result())
+      assert(first:result())
+      assert.is_true(high.timings.queue < low.timings.queue)
+      narrow:close()
+   end)
+
    describe("with stop strings", function()
       local plain
       setup(function() plain = alone(PROMPT, { max_new = 24, temperature = 0 }) end)

@@ -53,16 +53,34 @@ describe("scores and logits", function()
       assert.is_true(largest < 1e-2, "largest difference " .. largest)
    end)
 
-   it("stay good while the pointer is held", function()
-      local other = assert(perigee.open(helper.model, { context = 64 }))
-      local logits, T, V = assert(other:logits { 1, 300, 301 })
-      local before = ffi.string(logits, 4 * T * V)
-      other = nil
-      collectgarbage()
-      collectgarbage()
-      collectgarbage()
-      assert.is_nil(other)
-      assert.is_true(before == ffi.string(logits, 4 * T * V))
+   it("use the decode class from the index on that is given", function()
+      local fast = assert(perigee.open(helper.model, { context = 64, precision = "auto" }))
+      local ids = fast:encode(TEXT)
+      local function rows(opts)
+         local logits, T, V = assert(fast:logits(ids, opts))
+         return ffi.string(logits, 4 * 5 * V), ffi.string(logits + 5 * V, 4 * (T - 5) * V)
+      end
+      local before, after = rows()
+      local same, other = rows { decode = 5 }
+      assert.is_true(before == same)
+      assert.is_true(after ~= other)
+      fast:close()
+   end)
+
+   it("keep their engine while the pointer is held", function()
+      local held = setmetatable({}, { __mode = "v" })
+      local function open()
+         held.engine = assert(perigee.open(helper.model, { context = 64 }))
+         return assert(held.engine:logits { 1, 300, 301 })
+      end
+      local function collect() for _ = 1, 4 do collectgarbage() end end
+      local logits = open()
+      collect()
+      assert.is_not_nil(held.engine)
+      assert.equal(logits[0], logits[0])
+      logits = nil
+      collect()
+      assert.is_nil(logits or held.engine)
    end)
 
    it("are refused for what cannot have any", function()

@@ -18,6 +18,14 @@ describe("a tokenizer", function()
       end
    end)
 
+   it("finds room for texts with more tokens, and tokens with more text, than usual", function()
+      local ids = {}
+      for i = 1, 20000 do ids[i] = 4 end
+      assert.is_true(("<|assistant|>"):rep(20000) == tokenizer:decode(ids, { special = true }))
+      local text = ("\255\1"):rep(20000)
+      assert.is_true(text == tokenizer:decode(assert(tokenizer:encode(text))))
+   end)
+
    it("puts the begin token as told", function()
       local info = tokenizer:info()
       local plain, with, without = tokenizer:encode "Hello", tokenizer:encode("Hello", { bos = true }),
