@@ -13,10 +13,10 @@ typedef struct pg_cpu {
     int n_lane;
     unsigned isa;
     const pg_code *code;
-    char *arena;         /* the plan's values */
-    char *scratch;       /* n_lane parts of lane_bytes, one a lane */
+    char *arena;   /* the plan's values */
+    char *scratch; /* n_lane parts of lane_bytes, one a lane */
     int64_t lane_bytes;
-    char *shared;        /* for the op that is running: rounded rows, expert groups */
+    char *shared; /* for the op that is running: rounded rows, expert groups */
     int64_t shared_bytes, map_bytes;
     const pg_rows *rows; /* of the step that is running */
     const pg_kv *kv;
@@ -34,8 +34,14 @@ pg_need pg_matmul_need(const pg_code *code, const pg_op *op);
 pg_need pg_attn_need(const pg_code *code, const pg_op *op);
 pg_need pg_experts_need(const pg_code *code, const pg_op *op);
 
-static inline float *pg_cpu_rows(const pg_cpu *c, pg_ref r) { return (float *)(c->arena + c->code->value[r].offset); }
-static inline int pg_cpu_width(const pg_cpu *c, pg_ref r) { return c->code->value[r].width; }
+static inline float *pg_cpu_rows(const pg_cpu *c, pg_ref r)
+{
+    return (float *)(c->arena + c->code->value[r].offset);
+}
+static inline int pg_cpu_width(const pg_cpu *c, pg_ref r)
+{
+    return c->code->value[r].width;
+}
 static inline int pg_cpu_count(const pg_cpu *c, pg_ref r) /* rows of a value in this step */
 {
     return c->code->value[r].rows == PG_ROWS_ALL ? c->rows->n : c->rows->n_sampled;
@@ -44,9 +50,15 @@ static inline int pg_cpu_count_prefill(const pg_cpu *c, pg_ref r)
 {
     return c->code->value[r].rows == PG_ROWS_ALL ? c->rows->n_prefill : c->rows->n_sampled_prefill;
 }
-static inline char *pg_cpu_lane(const pg_cpu *c, int lane) { return c->scratch + lane * c->lane_bytes; }
+static inline char *pg_cpu_lane(const pg_cpu *c, int lane)
+{
+    return c->scratch + lane * c->lane_bytes;
+}
 
-static inline int64_t pg_round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+static inline int64_t pg_round_up(int64_t n, int64_t to)
+{
+    return (n + to - 1) / to * to;
+}
 
 /* ---- matmul_cpu.c: the two classes, for ops that multiply ------------------------------------------------------- */
 
@@ -57,7 +69,10 @@ typedef struct pg_act {
 } pg_act;
 
 /* True when decode-class rows meet this matrix as 8-bit integers. */
-static inline int pg_is_rounded(const pg_code *code, const pg_tensor *w) { return pg_dtype_is_quant(w->dtype) && !code->exact; }
+static inline int pg_is_rounded(const pg_code *code, const pg_tensor *w)
+{
+    return pg_dtype_is_quant(w->dtype) && !code->exact;
+}
 
 /* Scratch bytes a lane needs for pg_panel_mul with up to n_row rows, and for pg_decode_mul. */
 int64_t pg_panel_scratch(int64_t n_row);

@@ -34,7 +34,10 @@ typedef struct pg_q8 {
 
 /* Bytes that a rounded row of n columns (n % 32 == 0) needs, a multiple of 64; and the view over such memory,
  * which is 64-byte aligned. */
-static inline size_t pg_q8_bytes(int64_t n) { return ((size_t)n + (size_t)n / 8 + (size_t)n / 8 + 63) & ~(size_t)63; }
+static inline size_t pg_q8_bytes(int64_t n)
+{
+    return ((size_t)n + (size_t)n / 8 + (size_t)n / 8 + 63) & ~(size_t)63;
+}
 static inline pg_q8 pg_q8_view(void *mem, int64_t n)
 {
     pg_q8 v = { .q = mem };
