@@ -111,6 +111,7 @@ pg_unpack_fn *pg_unpack_of(pg_dtype type)
     case PG_Q6_K: return pg_unpack_q6_k;
     case PG_IQ4_NL: return pg_unpack_iq4_nl;
     case PG_IQ4_XS: return pg_unpack_iq4_xs;
+    case PG_IQ2_XXS: return pg_unpack_iq2_xxs;
     case PG_MXFP4: return pg_unpack_mxfp4;
     default: return NULL;
     }
@@ -142,6 +143,7 @@ pg_qdot_fn *pg_qdot_of(pg_dtype type)
     case PG_Q6_K: return pg_qdot_q6_k;
     case PG_IQ4_NL: return pg_qdot_iq4_nl;
     case PG_IQ4_XS: return pg_qdot_iq4_xs;
+    case PG_IQ2_XXS: return pg_qdot_iq2_xxs;
     case PG_MXFP4: return pg_qdot_mxfp4;
     default: return NULL;
     }

@@ -240,3 +240,25 @@ float pg_qdot_iq4_xs_avx2(const void *data, pg_q8 row, int64_t n)
     }
     return fold8(acc);
 }
+
+/* The signs are given to the activations, so that the magnitudes go in as they are. */
+float pg_qdot_iq2_xxs_avx2(const void *data, pg_q8 row, int64_t n)
+{
+    const uint8_t *w = data;
+    __m256 acc = _mm256_setzero_ps();
+    for (int64_t i = 0; i < n; i += 256, w += 66) {
+        const pg_q8 x = at(row, i);
+        const __m256i word = iq2_xxs_words(w);
+        const __m256 d = _mm256_mul_ps(_mm256_set1_ps(half_at(w) / 8), iq2_xxs_scales(word));
+        uint8_t signs[32];
+        __m256i v[8];
+        _mm256_storeu_si256((__m256i *)signs, iq2_xxs_signs(word));
+        UNROLL
+        for (int j = 0; j < 8; j++) {
+            const __m256i turned = negate(load32(x.q + 32 * j), signs + 4 * j);
+            v[j] = widen(_mm256_maddubs_epi16(iq2_xxs_sizes(w, j), turned));
+        }
+        acc = add_scaled(acc, _mm256_mul_ps(d, _mm256_loadu_ps(x.d)), lanes(v));
+    }
+    return fold8(acc);
+}

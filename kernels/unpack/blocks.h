@@ -17,6 +17,8 @@ typedef struct pg_block {
 extern const int8_t pg_iq4_value[16]; /* what a 4-bit code of IQ4_NL and IQ4_XS stands for */
 extern const int8_t pg_fp4_twice[16]; /* E2M1, doubled to be whole */
 
+extern const int8_t pg_iq2_grid[256][8]; /* IQ2_XXS: the eight magnitudes that an index byte stands for */
+
 /* 2^(e - 128): half of the E8M0 scale, to go with the doubled E2M1 values. 255 is read as a number, as GGML does. */
 static inline float pg_e8m0_half(uint8_t e)
 {
@@ -24,19 +26,20 @@ static inline float pg_e8m0_half(uint8_t e)
 }
 
 /* The formats: F(row suffix, dtype, has a minimum). */
-#define PG_BLOCK_LIST(F)    \
-    F(q8_0, PG_Q8_0, 0)     \
-    F(q4_0, PG_Q4_0, 0)     \
-    F(q4_1, PG_Q4_1, 1)     \
-    F(q5_0, PG_Q5_0, 0)     \
-    F(q5_1, PG_Q5_1, 1)     \
-    F(q2_k, PG_Q2_K, 1)     \
-    F(q3_k, PG_Q3_K, 0)     \
-    F(q4_k, PG_Q4_K, 1)     \
-    F(q5_k, PG_Q5_K, 1)     \
-    F(q6_k, PG_Q6_K, 0)     \
-    F(iq4_nl, PG_IQ4_NL, 0) \
-    F(iq4_xs, PG_IQ4_XS, 0) \
+#define PG_BLOCK_LIST(F)      \
+    F(q8_0, PG_Q8_0, 0)       \
+    F(q4_0, PG_Q4_0, 0)       \
+    F(q4_1, PG_Q4_1, 1)       \
+    F(q5_0, PG_Q5_0, 0)       \
+    F(q5_1, PG_Q5_1, 1)       \
+    F(q2_k, PG_Q2_K, 1)       \
+    F(q3_k, PG_Q3_K, 0)       \
+    F(q4_k, PG_Q4_K, 1)       \
+    F(q5_k, PG_Q5_K, 1)       \
+    F(q6_k, PG_Q6_K, 0)       \
+    F(iq4_nl, PG_IQ4_NL, 0)   \
+    F(iq4_xs, PG_IQ4_XS, 0)   \
+    F(iq2_xxs, PG_IQ2_XXS, 0) \
     F(mxfp4, PG_MXFP4, 0)
 
 /* pg_block_<type>: decodes the block at w, any alignment. */

@@ -137,4 +137,55 @@ static inline __m256 iq4_xs_scales(const uint8_t *w)
     return _mm256_cvtepi32_ps(_mm256_sub_epi32(sc, _mm256_set1_epi32(32)));
 }
 
+/* IQ2_XXS: the eight words of signs and scales, in order. */
+static inline __m256i iq2_xxs_words(const uint8_t *w)
+{
+    const __m256 a = _mm256_castsi256_ps(load32(w + 2)), b = _mm256_castsi256_ps(load32(w + 34));
+    return _mm256_permute4x64_epi64(_mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xdd)), 0xd8);
+}
+
+/* The eight scales: the odd numbers 1 .. 31, as f32; an eighth of them is meant. */
+static inline __m256 iq2_xxs_scales(__m256i word)
+{
+    return _mm256_cvtepi32_ps(_mm256_or_si256(_mm256_srli_epi32(word, 27), _mm256_set1_epi32(1)));
+}
+
+/* All signs, a bit an element: seven of each eight are stored, the last makes the number of ones even. */
+static inline __m256i iq2_xxs_signs(__m256i word)
+{
+    const __m256i odd = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, -128, -128, 0, -128, 0, 0, -128, -128, 0, 0, -128, 0, -128, -128, 0)); /* of a nibble's bits */
+    const __m256i nib = _mm256_set1_epi8(15);
+    /* 28 bits in 32 become 14 in each 16, and these 7 in each 8 */
+    const __m256i two = _mm256_or_si256(_mm256_and_si256(word, _mm256_set1_epi32(0x3fff)),
+                                        _mm256_and_si256(_mm256_slli_epi32(word, 2), _mm256_set1_epi32(0x3fff0000)));
+    const __m256i four = _mm256_or_si256(_mm256_and_si256(two, _mm256_set1_epi16(0x7f)),
+                                         _mm256_and_si256(_mm256_slli_epi16(two, 1), _mm256_set1_epi16(0x7f00)));
+    const __m256i high = _mm256_and_si256(_mm256_srli_epi16(four, 4), nib);
+    const __m256i parity =
+        _mm256_xor_si256(_mm256_shuffle_epi8(odd, _mm256_and_si256(four, nib)), _mm256_shuffle_epi8(odd, high));
+    return _mm256_or_si256(four, parity);
+}
+
+static inline int64_t iq2_xxs_row(uint8_t code)
+{
+    int64_t u;
+    memcpy(&u, pg_iq2_grid[code], sizeof u);
+    return u;
+}
+
+/* Magnitudes 32 * j .. 32 * j + 31. */
+static inline __m256i iq2_xxs_sizes(const uint8_t *w, int j)
+{
+    const uint8_t *a = w + 2 + 8 * j;
+    return _mm256_setr_epi64x(iq2_xxs_row(a[0]), iq2_xxs_row(a[1]), iq2_xxs_row(a[2]), iq2_xxs_row(a[3]));
+}
+
+/* v, negated where the bit of `signs` is set. */
+static inline __m256i negate(__m256i v, const uint8_t *signs)
+{
+    const __m256i minus = bits(signs, -1);
+    return _mm256_sub_epi8(_mm256_xor_si256(v, minus), minus);
+}
+
 #endif

@@ -140,6 +140,24 @@ void pg_unpack_iq4_xs_avx2(float *y, const void *x, int64_t n)
     }
 }
 
+void pg_unpack_iq2_xxs_avx2(float *y, const void *x, int64_t n)
+{
+    const uint8_t *w = x;
+    for (int64_t i = 0; i < n; i += 256, w += 66) {
+        const __m256i word = iq2_xxs_words(w);
+        uint8_t signs[32];
+        float d[8];
+        _mm256_storeu_si256((__m256i *)signs, iq2_xxs_signs(word));
+        _mm256_storeu_ps(d, _mm256_mul_ps(_mm256_set1_ps(half_at(w) / 8), iq2_xxs_scales(word)));
+        for (int j = 0; j < 8; j++) {
+            const __m256i q = negate(iq2_xxs_sizes(w, j), signs + 4 * j);
+            const __m256 by = _mm256_set1_ps(d[j]);
+            put16(y + i + 32 * j, _mm256_castsi256_si128(q), by, by, 0);
+            put16(y + i + 32 * j + 16, _mm256_extracti128_si256(q, 1), by, by, 0);
+        }
+    }
+}
+
 void pg_unpack_f16_avx2(float *y, const void *x, int64_t n)
 {
     const char *h = x;

@@ -110,7 +110,7 @@ static void check_model(const char *folder)
 
 static double kl_limit(const char *type)
 {
-    static const char *const wide[] = { "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS", "MIX" };
+    static const char *const wide[] = { "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS", "IQ2_XXS", "MIX" };
     if (!strcmp(type, "F16")) return 1.5e-6;
     if (!strcmp(type, "BF16")) return 1.0e-4;
     for (size_t i = 0; i < sizeof wide / sizeof *wide; i++)
@@ -126,7 +126,7 @@ static void check_types(const char *folder)
         if (sscanf(f->d_name, "model-%63[^.].gguf", type) != 1) continue;
         snprintf(path, sizeof path, "%s/%s", folder, f->d_name);
         snprintf(cases, sizeof cases, "cases-%s.json", type);
-        if (!strncmp(type, "IQ2", 3) || !strncmp(type, "IQ3", 3)) {
+        if ((!strncmp(type, "IQ2", 3) && strcmp(type, "IQ2_XXS")) || !strncmp(type, "IQ3", 3)) {
             check_refused(path, "type");
             continue;
         }

@@ -44,6 +44,33 @@ static void k4(const uint8_t *s, int j, int *sc, int *m)
     *m = j < 4 ? s[j + 4] & 63 : (s[j + 4] >> 4) | ((s[j] >> 6) << 4);
 }
 
+/* Row a of the library's grid in the format's own spelling, two bits an element: test_grid vouches for these codes. */
+static int grid_code(int a)
+{
+    int code = 0;
+    for (int j = 0; j < 8; j++) {
+        const int size = pg_iq2_grid[a][j];
+        code |= (size == 8 ? 0 : size == 25 ? 1 : size == 43 ? 2 : 3) << 2 * j;
+    }
+    return code;
+}
+
+static double value_iq2_xxs(const uint8_t *b, int i)
+{
+    static const int size[4] = { 8, 25, 43, 0 };
+    const uint8_t *g = b + 2 + 8 * (i / 32);
+    const int t = i % 32 / 8, j = i % 8;
+    int sign = 0, ones = 0, scale = 0;
+    for (int k = 0; k < 7; k++) {
+        ones += bit32(g + 4, 7 * t + k);
+        sign |= bit32(g + 4, 7 * t + k) << k;
+    }
+    for (int k = 0; k < 4; k++) scale += bit32(g + 4, 28 + k) << k;
+    if (ones % 2) sign += 128;
+    return half_value(half_bits(b)) * (0.5 + scale) * 0.25 * size[grid_code(g[t]) >> 2 * j & 3] *
+           (sign >> j & 1 ? -1 : 1);
+}
+
 static double value_k(pg_dtype type, const uint8_t *b, int i)
 {
     const int n = i / 128, g = i % 128 / 32, l = i % 32, j = i / 32, k = i / 16;
@@ -69,6 +96,7 @@ static double value_k(pg_dtype type, const uint8_t *b, int i)
     case PG_Q6_K:
         m = (b[64 * n + 32 * (g & 1) + l] >> 4 * (g >> 1) & 15) | 16 * (b[128 + 32 * n + l] >> 2 * g & 3);
         return half_value(half_bits(b + 208)) * (int8_t)b[192 + k] * (m - 32);
+    case PG_IQ2_XXS: return value_iq2_xxs(b, i);
     default: /* IQ4_XS */
         sc = (b[4 + j / 2] >> 4 * (j & 1) & 15) | (half_bits(b + 2) >> 2 * j & 3) << 4;
         return half_value(half_bits(b)) * (sc - 32) * iq4[b[8 + 16 * j + (l & 15)] >> 4 * (l >> 4) & 15];
@@ -176,6 +204,7 @@ static void test_vectors(void)
         { PG_IQ4_NL, 1.1875, -1.53125, -3.96875, -3.96875, -15.03125 },
         { PG_IQ4_XS, -94.25, 22.65625, 34.4375, -23.4375, -201.5625 },
         { PG_MXFP4, 1.0, -1.5, -1.5, -1.5, 12.5 },
+        { PG_IQ2_XXS, -3.86328125, -3.86328125, 0.71875, -2.24609375, -9.3203125 },
     };
     for (size_t r = 0; r < sizeof row / sizeof *row; r++) {
         const pg_dtype type = row[r].type;
@@ -253,6 +282,21 @@ static void test_mxfp4_scales(void)
     }
 }
 
+/* The grid's codes against what is known of them: their order and two sums. */
+static void test_grid(void)
+{
+    long long sum = 0, weighted = 0;
+    int last = -1;
+    for (int a = 0; a < 256; a++) {
+        const int code = grid_code(a);
+        CHECK(code > last && (code & code >> 1 & 0x5555) == 0, "grid row %d: code %04x after %04x", a, code, last);
+        sum += code;
+        weighted += (long long)(a + 1) * code;
+        last = code;
+    }
+    CHECK(sum == 3697703 && weighted == 711230818, "grid: sums of codes %lld, %lld", sum, weighted);
+}
+
 static void test_table(void)
 {
     for (int t = 0; t < PG_DTYPE_COUNT; t++) {
@@ -317,6 +361,7 @@ int main(void)
 {
     test_f16();
     test_fp8_bf16();
+    test_grid();
     test_table();
     test_levels();
     const unsigned have = pg_isa_have();

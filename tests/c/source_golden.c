@@ -45,14 +45,11 @@ static int same_tensor(const pg_tensor *a, const pg_tensor *b)
 /* The storage types in a golden file that this build does not read, or NULL. */
 static const char *unread_type(const char *name)
 {
-    static const char *const type[] = { "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "MIX" };
+    static const char *const type[] = { "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S" };
     for (size_t i = 0; i < sizeof type / sizeof *type; i++) {
-        char lower[16] = "", file[32];
-        const char *really = strcmp(type[i], "MIX") == 0 ? "IQ2_XXS" : type[i]; /* MIX holds several */
-        for (size_t k = 0; really[k]; k++)
-            lower[k] = (char)(really[k] | (really[k] >= 'A' && really[k] <= 'Z' ? 32 : 0));
+        char file[32];
         snprintf(file, sizeof file, "model-%s.gguf", type[i]);
-        if (strcmp(name, file) == 0 && pg_dtype_from_name(lower) == PG_DTYPE_NONE) return really;
+        if (strcmp(name, file) == 0) return type[i];
     }
     return NULL;
 }
