@@ -25,7 +25,8 @@ local function peak_mb()
 end
 
 local path = arg[1] ~= "" and arg[1] or nil
-local threads, n_prompt, n_new, runs = tonumber(arg[2]) or 0, tonumber(arg[3]) or 256, tonumber(arg[4]) or 128, tonumber(arg[5]) or 5
+local threads, n_prompt = tonumber(arg[2]) or 0, tonumber(arg[3]) or 256
+local n_new, runs = tonumber(arg[4]) or 128, tonumber(arg[5]) or 5
 local started = now()
 local engine = assert(perigee.open(path, { threads = threads }))
 local opened = now() - started
@@ -43,6 +44,7 @@ for run = 0, runs do
 end
 
 print(tostring(engine))
-print(("isa %s, %d threads, %d runs; opened in %.0f ms; peak memory %.0f MB"):format(info.isa, info.threads, runs, opened * 1000, peak_mb()))
+print(("isa %s, %d threads, %d runs; opened in %.0f ms; peak memory %.0f MB"):format(
+   info.isa, info.threads, runs, opened * 1000, peak_mb()))
 print(("prefill of %d tokens: %.0f tokens/s [%.0f - %.0f]"):format(n_prompt, median(prefill)))
 print(("decode of %d tokens:  %.1f tokens/s [%.1f - %.1f]"):format(n_new, median(decode)))
