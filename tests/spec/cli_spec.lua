@@ -213,6 +213,33 @@ describe("perigee", function()
    end)
 end)
 
+describe("the progress bar", function()
+   -- A clock and a terminal of the test's own: each line of the script is second, done.
+   local function drawn(is_terminal, quiet)
+      local _, _, err = helper.shell(([[luajit -e 'local terminal = require "perigee.cli.terminal"
+         local clock = 0
+         function terminal.now() return clock end
+         function terminal.is_terminal(fd) return fd == 2 and %s end
+         local update, clear = terminal.progress("working", %s)
+         for second, done in ipairs { 10, 20, 30 } do clock = second / 1.5 update(done, 40) end
+         clear()']]):format(is_terminal, quiet))
+      return err
+   end
+
+   it("appears on a terminal once a second has passed, and goes away", function()
+      local text = drawn(true, false)
+      assert.is_nil(text:find(" 25 %", 1, true))
+      assert.matches("working %[#+%.+%]  50 %%, 1 s left", text)
+      assert.matches("working %[#+%.+%]  75 %%, 1 s left", text)
+      assert.equal("\r\27[K", text:sub(-4))
+   end)
+
+   it("stays away elsewhere", function()
+      assert.equal("", drawn(false, false))
+      assert.equal("", drawn(true, true))
+   end)
+end)
+
 describe("JSON output", function()
    local json = require "perigee.cli.json"
 
