@@ -139,11 +139,12 @@ examples: all $(EXAMPLES) ## C examples into build/examples (those in Lua run as
 MAKEFLAGS += --no-print-directory
 jobs = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc 2>/dev/null || echo 1))
 
+STORY := Once upon a time there was a little fox who lived at the edge of the forest.
 demo: ## install what is missing, build, and let the bundled model tell a story
 	@$(MAKE) deps WANT="$(DEPS_RUN)"
 	@$(MAKE) $(jobs) all
-	@$(B)/bin/perigee run -p 'Once upon a time there was a little fox who lived at the edge of the forest.' \
-		--seed 7 --max-new 160
+	@printf '\n%s' '$(STORY)'
+	@$(B)/bin/perigee run -p '$(STORY)' --seed 7 --max-new 160
 
 test: ## everything that needs no GPU and no download
 	@$(MAKE) deps WANT="$(DEPS_TEST)"

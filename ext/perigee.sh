@@ -9,6 +9,7 @@ while [ -h "$self" ]; do
     *) self=$(dirname "$self")/$link ;;
     esac
 done
+# shellcheck disable=SC2034 # the places that make fills in begin with it
 here=$(cd "$(dirname "$self")" && pwd -P) || exit 1
 LUA_PATH="@LUADIR@/?.lua;@LUADIR@/?/init.lua;${LUA_PATH:-;}"
 LUA_CPATH="@LUACDIR@/?.so;${LUA_CPATH:-;}"

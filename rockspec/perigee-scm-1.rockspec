@@ -14,19 +14,20 @@ dependencies = { "lua == 5.1" }
 supported_platforms = { "linux" }
 build = {
    type = "make",
-   build_target = "all",
-   build_variables = {
+   variables = {
+      BUILD = "build-rock",                             -- apart from what `make` built here with other flags
       CC = "$(CC)",
       CFLAGS = "",                                      -- the Makefile's own; LuaRocks would set -O2
       LUAINC = "-I$(LUA_INCDIR)",
    },
+   build_target = "all",
    install_target = "install-module",
    install_variables = {
       LUADIR = "$(LUADIR)",
       LUACDIR = "$(LIBDIR)",
       BINDIR = "$(BINDIR)",
+      MODELDIR = "$(LUADIR)/perigee/models",
       COMMAND_LUADIR = "$$here/../share/lua/5.1",       -- where the rock's files end up, not where make puts them
       COMMAND_LUACDIR = "$$here/../lib/lua/5.1",
-      MODELDIR = "$(LUADIR)/perigee/models",
    },
 }

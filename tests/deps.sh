@@ -7,17 +7,20 @@ command -v dpkg-query >/dev/null 2>&1 || {
     echo "deps: this system has no dpkg; needed, by Debian's names: $*"
     exit 0
 }
+# A library may be here for a foreign architecture only, or for several: this machine's own is the one that counts.
+native=$(dpkg --print-architecture)
+here=$(dpkg-query -W -f '${db:Status-Status} ${Architecture} ${Package}\n' "$@" 2>/dev/null |
+    sed -nE "s/^installed ($native|all) (.*)/ \2 /p")
 for name in "$@"; do
-    state=$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null) || state=
-    case "$state: $missing " in
-    installed:* | *" $name "*) ;;
+    case "$here $missing " in
+    *" $name "*) ;;
     *) missing="$missing $name" ;;
     esac
 done
 [ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" = 0 ]; then
-    root=env
+    root="env"
 elif command -v sudo >/dev/null 2>&1 && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
     root="sudo env"
 else

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Build the rock into a tree of its own, from a copy of the sources, and open the bundled model from there.
+# Build the rock into a tree of its own and open the bundled model from there.
 # LuaRocks is asked for only here; where it cannot be had, that is said and counts as skipped.
 # Closes with "rock: N passed, M failed".
 set -u

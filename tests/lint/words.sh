@@ -6,10 +6,10 @@
 set -u
 cd "${1:-$(dirname "$0")/../..}" || exit 1
 status=0
-refuse() { # WHAT PATTERN [FLAGS]
+refuse() { # WHAT PATTERN [CASE: -i]
     local found
     found=$(find . -path ./.git -prune -o -path './build*' -prune -o -path ./doc -prune -o -type f ! -name '*.gguf' -print0 |
-        xargs -0 grep -nIE ${3:-} "$2")
+        xargs -0 grep -nIE "${3:---no-ignore-case}" "$2")
     [ -z "$found" ] || { echo "$1:"; echo "$found" | head -n 20; status=1; }
 }
 refuse "a path of one machine" "(^|[^A-Za-z0-9_.}/])/(wo[r]k|ro[o]t|ho[m]e|U[s]ers|m[n]t)/[A-Za-z0-9_]"
