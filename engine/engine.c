@@ -136,8 +136,7 @@ static int collect_or_wait(pg_engine *e, int32_t timeout_ms, pg_event *events, i
         const double left = until - pg_now_ms();
         if (n || timeout_ms == 0 || (timeout_ms < 0 && !live) || (timeout_ms > 0 && left <= 0)) return n;
         struct pollfd fd = { .fd = e->event_fd, .events = POLLIN };
-        if (poll(&fd, 1, timeout_ms < 0 ? -1 : (int)left + 1) < 0 && errno != EINTR) return n;
-        if (errno == EINTR && timeout_ms < 0) return n; /* a signal: the caller may want to look around */
+        if (poll(&fd, 1, timeout_ms < 0 ? -1 : (int)left + 1) < 0) return n; /* a signal: let the caller look around */
     }
 }
 

@@ -220,8 +220,8 @@ typedef struct pg_event {
 
 /** Collect events of all requests, oldest first within a request. A request whose reader is slow waits; nothing is
  *  lost. After DONE or FAIL an id is gone.
- *  @param timeout_ms 0: do not wait; < 0: wait until there is an event (returns 0 when nothing is in flight)
- *  @return number of events written, 0 .. max | PG_E*
+ *  @param timeout_ms 0: do not wait; < 0: wait until there is an event
+ *  @return number of events written, 0 .. max (0: the time is over, nothing is in flight, or a signal arrived) | PG_E*
  *  Threads: any, one at a time. */
 PG_API int pg_poll(pg_engine *e, int32_t timeout_ms, pg_event *events, int32_t max, pg_error *err);
 

@@ -91,7 +91,10 @@ static inline double golden_distance(const float *a, const float *b, size_t n)
 static inline double golden_kl(const float *ref, const float *got, int n)
 {
     double rt = -INFINITY, gt = -INFINITY, rs = 0, gs = 0, kl = 0;
-    for (int i = 0; i < n; i++) rt = fmax(rt, ref[i]), gt = fmax(gt, got[i]);
+    for (int i = 0; i < n; i++) {
+        if (ref[i] > rt) rt = ref[i];
+        if (got[i] > gt) gt = got[i];
+    }
     for (int i = 0; i < n; i++) rs += exp(ref[i] - rt), gs += exp(got[i] - gt);
     for (int i = 0; i < n; i++) kl += exp(ref[i] - rt) / rs * ((ref[i] - rt - log(rs)) - (got[i] - gt - log(gs)));
     return kl;
