@@ -59,7 +59,7 @@ static int get_pattern(stage *g, const json_t *node, pg_text *out, bool *literal
 /* One character, terminated. */
 static int get_mark(stage *g, const json_t *node, char mark[8])
 {
-    pg_text text;
+    pg_text text = { 0 };
     uint32_t point;
     int rc = get_text(g, node, "replacement", &text);
     if (rc < 0) return rc;
@@ -204,7 +204,7 @@ static int read_strip(stage *g, const json_t *node)
 /* What the decoder puts in the place of a mark can only be a space: that is what every vocabulary with marks has. */
 static int read_replace(stage *g, const json_t *node)
 {
-    pg_text find, text;
+    pg_text find = { 0 }, text = { 0 };
     bool literal;
     int rc = get_pattern(g, node, &find, &literal);
     if (rc >= 0) rc = get_text(g, node, "content", &text);

@@ -9,16 +9,16 @@
 
 static int check_passed, check_failed;
 
-#define CHECK(cond, ...)                                                                                               \
-    do {                                                                                                               \
-        if (cond) {                                                                                                    \
-            check_passed++;                                                                                            \
-        } else {                                                                                                       \
-            check_failed++;                                                                                            \
-            fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #cond);                                                 \
-            fprintf(stderr, __VA_ARGS__);                                                                              \
-            fputc('\n', stderr);                                                                                       \
-        }                                                                                                              \
+#define CHECK(cond, ...)                                               \
+    do {                                                               \
+        if (cond) {                                                    \
+            check_passed++;                                            \
+        } else {                                                       \
+            check_failed++;                                            \
+            fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #cond); \
+            fprintf(stderr, __VA_ARGS__);                              \
+            fputc('\n', stderr);                                       \
+        }                                                              \
     } while (0)
 
 static inline int check_done(const char *name)
@@ -33,6 +33,9 @@ static inline unsigned check_rand(unsigned long long *s)
     *s = *s * 6364136223846793005ull + 1442695040888963407ull;
     return (unsigned)(*s >> 33);
 }
-static inline float check_uniform(unsigned long long *s) { return (float)check_rand(s) / 1073741824.0f - 1.0f; }
+static inline float check_uniform(unsigned long long *s)
+{
+    return (float)check_rand(s) / 1073741824.0f - 1.0f;
+}
 
 #endif
