@@ -274,12 +274,29 @@ static void test_decoders(void)
     }
 }
 
+/* An expression that never ends must end in an error, not in a text that is split at the wrong places. */
+static void test_limit(void)
+{
+    pg_error err = { 0 };
+    int32_t ids[64];
+    char *json = file_of("'pre_tokenizer':{'type':'Split','pattern':{'Regex':'(a+)+[bc]'},'behavior':'Isolated'},", "",
+                         "'vocab':{'a':0},'merges':[]");
+    pg_tokenizer *t = open_text(tmp, json, &err);
+    free(json);
+    CHECK(t != NULL, "%s", err.text);
+    CHECK(pg_encode(t, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 40, 0, ids, 64, &err) == PG_ELIMIT, "%s", err.text);
+    CHECK(strstr(err.text, "match limit"), "'%s'", err.text);
+    CHECK(pg_encode(t, "aaaa", 4, 0, ids, 64, &err) == 4, "a short text is fine: %s", err.text);
+    pg_tokenizer_close(t);
+}
+
 int main(void)
 {
     tmp = scratch_new();
     test_stages();
     test_models();
     test_decoders();
+    test_limit();
     scratch_free(tmp);
     return check_done("token_json");
 }
