@@ -74,6 +74,16 @@ void pg_info_tokenizer(pg_info *info, pg_tokenizer *t)
     snprintf(info->tokenizer, sizeof info->tokenizer, "%s", ti.kind);
 }
 
+int pg_model_covers(const pg_model *m, pg_tokenizer *t, pg_error *err)
+{
+    pg_tokenizer_info ti;
+    if (!t || pg_tokenizer_describe(t, &ti) < 0 || ti.n_vocab <= m->h.n_vocab) return PG_OK;
+    const int hf = pg_source_dialect(m->source) == PG_DIALECT_HF;
+    return pg_fail(err, PG_EFORMAT, "%s: the tokenizer has %d tokens and the tensor %s %d rows",
+                   pg_source_path(m->source), ti.n_vocab, hf ? "model.embed_tokens.weight" : "token_embd.weight",
+                   m->h.n_vocab);
+}
+
 int pg_describe(const char *path, pg_info *out, pg_error *err)
 {
     pg_source *source;
@@ -86,6 +96,7 @@ int pg_describe(const char *path, pg_info *out, pg_error *err)
     pg_model_info(m, out);
     rc = pg_tokenizer_from_source(m->source, &t, err);
     if (rc == PG_ENOTFOUND) rc = PG_OK; /* a model may come without one; it can still be looked at */
+    if (rc >= 0) rc = pg_model_covers(m, t, err);
     pg_info_tokenizer(out, t);
     pg_tokenizer_close(t);
     pg_model_close(m);

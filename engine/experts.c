@@ -16,12 +16,6 @@ typedef struct place {
     pg_error *err;
 } place;
 
-static int no_tensor(const place *p, const char *name)
-{
-    return pg_fail(p->err, PG_EFORMAT, "%s: layer %d: the tensor %s is missing", pg_source_path(p->m->source), p->l,
-                   name);
-}
-
 /* Views of E matrices {n0, n1} from a stacked tensor, of which rows first, first + step, .. (n_row of them) are meant. */
 static int spread(const place *p, const pg_tensor *all, int64_t first, int64_t n_row, int64_t step, pg_tensor *to)
 {
@@ -60,7 +54,7 @@ static int separate(const place *p, const char *const names[3])
             char name[128];
             snprintf(name, sizeof name, "%.*s%d%s", (int)(cut - names[i]), names[i], (int)e, cut + 2);
             const pg_source_tensor *t = pg_model_find(p->m, p->l, name, "weight");
-            if (!t) return no_tensor(p, name);
+            if (!t) return pg_model_missing(p->m, p->l, name, "weight", p->err);
             const int rc = pg_model_view(p->m, t, i == 2 ? p->F : p->D, i == 2 ? p->D : p->F, 1, &to[i][e], p->err);
             if (rc < 0) return rc;
         }
@@ -97,10 +91,10 @@ static int repack(const place *p, const char *name, int64_t n0, int64_t n1, pg_t
     char full[128];
     snprintf(full, sizeof full, "%s_blocks", name);
     const pg_source_tensor *b = pg_model_find(p->m, p->l, full, "");
-    if (!b) return no_tensor(p, full);
+    if (!b) return pg_model_missing(p->m, p->l, full, "", p->err);
     snprintf(full, sizeof full, "%s_scales", name);
     const pg_source_tensor *s = pg_model_find(p->m, p->l, full, "");
-    if (!s) return no_tensor(p, full);
+    if (!s) return pg_model_missing(p->m, p->l, full, "", p->err);
     const int64_t *bs = b->view.shape, *ss = s->view.shape, n_block = n0 / 32 * n1 * p->E;
     if (n0 % 32 || bs[0] != 16 || bs[1] != n0 / 32 || bs[2] != n1 || bs[3] != p->E || ss[0] != n0 / 32 || ss[1] != n1 ||
         ss[2] != p->E || b->view.dtype != PG_U8 || s->view.dtype != PG_U8)
@@ -190,10 +184,14 @@ static int from_gguf(const place *p)
     const pg_source_tensor *d = pg_model_find(p->m, p->l, "ffn_down_exps", "weight");
     const pg_source_tensor *gu = pg_model_find(p->m, p->l, "ffn_gate_up_exps", "weight");
     int rc;
-    if (!d)
-        return pg_model_find(p->m, p->l, "ffn_gate.0", "weight") ? separate(p, oldest) : no_tensor(p, "ffn_down_exps");
-    if (gu) return fused(p, gu, d);
-    if (!g || !u) return no_tensor(p, g ? "ffn_up_exps" : "ffn_gate_exps");
+    if (!d && pg_model_find(p->m, p->l, "ffn_gate.0", "weight")) return separate(p, oldest);
+    if (d && gu) return fused(p, gu, d);
+    if (!d || !g || !u)
+        return pg_model_missing(p->m, p->l,
+                                !d  ? "ffn_down_exps"
+                                : g ? "ffn_up_exps"
+                                    : "ffn_gate_exps",
+                                "weight", p->err);
     if ((rc = stacked(p, g, p->D, p->F, p->gate)) < 0 || (rc = stacked(p, u, p->D, p->F, p->up)) < 0) return rc;
     return stacked(p, d, p->F, p->D, p->down);
 }
@@ -208,7 +206,7 @@ static int from_hf(const place *p)
     if (!t) t = pg_model_find(p->m, p->l, in, "");
     if (!d) d = pg_model_find(p->m, p->l, down, "");
     if (t && d) return fused(p, t, d);
-    return a->hf_expert[0] ? separate(p, a->hf_expert) : no_tensor(p, in);
+    return a->hf_expert[0] ? separate(p, a->hf_expert) : pg_model_missing(p->m, p->l, t ? down : in, "", p->err);
 }
 
 /* The kernels choose their arithmetic once for all experts of a layer. */
@@ -227,9 +225,6 @@ int pg_model_experts(pg_model *m, int l, pg_error *err)
     pg_layer *y = &m->layer[l];
     const int hf = pg_source_dialect(m->source) == PG_DIALECT_HF;
     if (y->w[PG_T_ROUTER].dtype == PG_DTYPE_NONE) return PG_OK;
-    if (!m->h.n_expert)
-        return pg_fail(err, PG_EFORMAT, "%s: layer %d has a router, but expert_count is missing",
-                       pg_source_path(m->source), l);
     place p = { .m = m, .l = l, .D = m->h.n_embd, .F = m->h.n_ff_exp, .E = m->h.n_expert, .err = err };
     pg_tensor *all = pg_model_alloc(m, (size_t)p.E * 3 * sizeof *all, err);
     if (!all) return PG_EMEMORY;

@@ -27,17 +27,30 @@ void *pg_model_alloc(pg_model *m, size_t bytes, pg_error *err)
 
 /* ---- finding ------------------------------------------------------------------------------------------------------ */
 
-const pg_source_tensor *pg_model_find(const pg_model *m, int l, const char *name, const char *suffix)
+enum { NAME = 160 }; /* bytes of a tensor's full name, all of which are put together here */
+
+static const char *full_name(const pg_model *m, int l, const char *name, const char *suffix, char full[NAME])
 {
-    char full[160];
     const int hf = pg_source_dialect(m->source) == PG_DIALECT_HF;
-    if (!*name) return NULL;
     const char *dot = *suffix ? "." : "";
     if (l < 0)
-        snprintf(full, sizeof full, "%s%s%s", name, dot, suffix);
+        snprintf(full, NAME, "%s%s%s", name, dot, suffix);
     else
-        snprintf(full, sizeof full, hf ? "model.layers.%d.%s%s%s" : "blk.%d.%s%s%s", l, name, dot, suffix);
-    return pg_source_find(m->source, full);
+        snprintf(full, NAME, hf ? "model.layers.%d.%s%s%s" : "blk.%d.%s%s%s", l, name, dot, suffix);
+    return full;
+}
+
+const pg_source_tensor *pg_model_find(const pg_model *m, int l, const char *name, const char *suffix)
+{
+    char full[NAME];
+    return *name ? pg_source_find(m->source, full_name(m, l, name, suffix, full)) : NULL;
+}
+
+int pg_model_missing(const pg_model *m, int l, const char *name, const char *suffix, pg_error *err)
+{
+    char full[NAME];
+    return pg_fail(err, PG_EFORMAT, "%s: the tensor %s is missing", pg_source_path(m->source),
+                   full_name(m, l, name, suffix, full));
 }
 
 static const char *slot_name(const pg_model *m, int slot)
@@ -56,9 +69,9 @@ int pg_model_view(pg_model *m, const pg_source_tensor *t, int64_t n0, int64_t n1
                   pg_error *err)
 {
     const int64_t *s = t->view.shape;
-    const int folded = s[0] == n0 && s[1] == n1 * n2 && s[2] == 1;
+    const int whole = s[1] == n1 && s[2] == n2, folded = s[1] == n1 * n2 && s[2] == 1;
     const char *path = pg_source_path(m->source);
-    if (!(s[0] == n0 && s[1] == n1 && s[2] == n2 && s[3] == 1) && !folded)
+    if (s[0] != n0 || s[3] != 1 || (!whole && !folded))
         return pg_fail(err, PG_EFORMAT, "%s: the tensor %.*s is %lld x %lld x %lld, expected %lld x %lld x %lld", path,
                        (int)t->name.n, t->name.data, (long long)s[0], (long long)s[1], (long long)s[2], (long long)n0,
                        (long long)n1, (long long)n2);
@@ -72,8 +85,9 @@ int pg_model_view(pg_model *m, const pg_source_tensor *t, int64_t n0, int64_t n1
     const pg_source_tensor *f = pg_source_find(m->source, name);
     const int64_t cols = (n0 + 127) / 128, rows = (n1 * n2 + 127) / 128;
     if (!f || f->view.shape[0] != cols || f->view.shape[1] != rows)
-        return pg_fail(err, PG_EFORMAT, "%s: the FP8 tensor %.*s needs %s of %lld x %lld factors", path, (int)t->name.n,
-                       t->name.data, name, (long long)cols, (long long)rows);
+        return pg_fail(err, PG_EFORMAT, "%s: the FP8 tensor %.*s needs %s of %lld x %lld factors, which %s", path,
+                       (int)t->name.n, t->name.data, name, (long long)cols, (long long)rows,
+                       f ? "has another shape" : "is missing");
     const int rc = pg_model_vector(m, f, cols * rows, &out->scale, NULL, err);
     if (rc < 0) return rc;
     out->scale_stride = cols;
@@ -95,15 +109,18 @@ static float scalar_at(const pg_tensor *t, int64_t i)
     }
 }
 
+enum { MOST_FREE = 1 << 20, MOST_VOCAB = 1 << 24 }; /* numbers in a vector whose length the caller judges; tokens */
+
 int pg_model_vector(pg_model *m, const pg_source_tensor *t, int64_t n, const float **out, int32_t *n_out, pg_error *err)
 {
     const pg_tensor *v = &t->view;
-    const int64_t have =
-        v->shape[0] <= 1 << 24 && v->shape[1] <= 1 << 14 && v->shape[2] == 1 ? v->shape[0] * v->shape[1] : -1;
-    if (have < 1 || (n ? have != n : have > 1 << 20))
-        return pg_fail(err, PG_EFORMAT, "%s: the tensor %.*s has %lld x %lld numbers, expected %lld",
+    const int flat = v->shape[0] <= 1 << 24 && v->shape[1] <= 1 << 14 && v->shape[2] == 1 && v->shape[3] == 1;
+    const int64_t have = flat ? v->shape[0] * v->shape[1] : -1;
+    if (have < 1 || (n ? have != n : have > MOST_FREE))
+        return pg_fail(err, PG_EFORMAT, "%s: the tensor %.*s is %lld x %lld x %lld, expected %s%lld numbers",
                        pg_source_path(m->source), (int)t->name.n, t->name.data, (long long)v->shape[0],
-                       (long long)v->shape[1], (long long)n);
+                       (long long)v->shape[1], (long long)v->shape[2], n ? "" : "at most ",
+                       (long long)(n ? n : MOST_FREE));
     if (v->dtype != PG_F32 && v->dtype != PG_F16 && v->dtype != PG_BF16 && v->dtype != PG_F64)
         return pg_fail(err, PG_EUNSUPPORTED, "%s: the tensor %.*s is stored as %s, expected a float format",
                        pg_source_path(m->source), (int)t->name.n, t->name.data, pg_dtype_get(v->dtype)->name);
@@ -146,6 +163,34 @@ static int is_norm(int slot)
            slot == PG_T_ATTN_POST_NORM || slot == PG_T_FFN_NORM || slot == PG_T_FFN_POST_NORM;
 }
 
+/* A tensor whose size the keys leave open: say which key is to blame. */
+static int no_size(const pg_model *m, const pg_source_tensor *t, int slot, pg_error *err)
+{
+    static const char *const ff[] = { "feed_forward_length", "intermediate_size" },
+                             *const experts[] = { "expert_count", "num_experts" },
+                             *const shared[] = { "expert_shared_count or expert_shared_feed_forward_length",
+                                                 "n_shared_experts or shared_expert_intermediate_size" },
+                             *const rank[] = { "attention.q_lora_rank", "q_lora_rank" };
+    static const char *const *const key[PG_T_COUNT] = {
+        [PG_T_GATE] = ff,
+        [PG_T_UP] = ff,
+        [PG_T_DOWN] = ff,
+        [PG_T_ROUTER] = experts,
+        [PG_T_GATE_SHARED] = shared,
+        [PG_T_UP_SHARED] = shared,
+        [PG_T_DOWN_SHARED] = shared,
+        [PG_T_Q_A] = rank,
+        [PG_T_Q_B] = rank,
+    };
+    const char *path = pg_source_path(m->source);
+    const int hf = pg_source_dialect(m->source) == PG_DIALECT_HF;
+    if (!key[slot])
+        return pg_fail(err, PG_EUNSUPPORTED, "%s: the tensor %.*s has no place in a model of the family %s", path,
+                       (int)t->name.n, t->name.data, m->arch->name);
+    return pg_fail(err, PG_EFORMAT, "%s: the tensor %.*s needs the key %s%s%s, which is missing or 0", path,
+                   (int)t->name.n, t->name.data, hf ? "" : m->arch->name, hf ? "" : ".", key[slot][hf]);
+}
+
 static int fill_slot(pg_model *m, int l, int slot, pg_error *err)
 {
     pg_layer *to = l < 0 ? &m->top : &m->layer[l];
@@ -162,6 +207,7 @@ static int fill_slot(pg_model *m, int l, int slot, pg_error *err)
         if (rc >= 0 && is_norm(slot)) add_one(m, to->v[slot], to->n[slot]);
         return rc;
     }
+    if (!d[0] || !d[1] || !d[2]) return no_size(m, t, slot, err);
     rc = pg_model_view(m, t, d[0], d[1], d[2], &to->w[slot], err);
     t = rc < 0 ? NULL : pg_model_find(m, l, name, "bias");
     return t ? pg_model_vector(m, t, d[1] * d[2], &to->v[slot], &to->n[slot], err) : rc;
@@ -169,11 +215,7 @@ static int fill_slot(pg_model *m, int l, int slot, pg_error *err)
 
 static int need(const pg_model *m, int l, int slot, int found, pg_error *err)
 {
-    if (found) return PG_OK;
-    char where[32] = "";
-    if (l >= 0) snprintf(where, sizeof where, "layer %d: ", l);
-    return pg_fail(err, PG_EFORMAT, "%s: %sthe tensor %s is missing", pg_source_path(m->source), where,
-                   slot_name(m, slot));
+    return found ? PG_OK : pg_model_missing(m, l, slot_name(m, slot), "weight", err);
 }
 
 #define HAS_W(layer, slot) ((layer)->w[PG_T_##slot].dtype != PG_DTYPE_NONE)
@@ -208,6 +250,7 @@ static int split_mla(pg_model *m, int l, pg_error *err)
 static int check_attention(pg_model *m, int l, pg_error *err)
 {
     pg_layer *y = &m->layer[l];
+    char name[NAME];
     int rc;
     NEED_V(ATTN_NORM);
     NEED_W(O);
@@ -228,9 +271,9 @@ static int check_attention(pg_model *m, int l, pg_error *err)
     for (int i = 0; i < 2; i++) { /* a norm a head, or one over the whole projection */
         const int slot = i ? PG_T_K_NORM : PG_T_Q_NORM, heads = i ? m->h.n_head_kv[l] : m->h.n_head[l];
         if (y->v[slot] && y->n[slot] != m->h.head_k && y->n[slot] != heads * m->h.head_k)
-            return pg_fail(err, PG_EFORMAT, "%s: layer %d: the tensor %s has %d numbers, expected %d or %d",
-                           pg_source_path(m->source), l, slot_name(m, slot), y->n[slot], m->h.head_k,
-                           heads * m->h.head_k);
+            return pg_fail(err, PG_EFORMAT, "%s: the tensor %s has %d numbers, expected %d or %d",
+                           pg_source_path(m->source), full_name(m, l, slot_name(m, slot), "weight", name), y->n[slot],
+                           m->h.head_k, heads * m->h.head_k);
     }
     return PG_OK;
 }
@@ -295,21 +338,20 @@ static void empty_layer(pg_layer *y)
     for (int i = 0; i < PG_T_COUNT; i++) y->w[i].dtype = PG_DTYPE_NONE;
 }
 
-/* Rows of the embedding are the vocabulary when no key says how large it is. */
+/* Rows of the embedding are the vocabulary, whatever a key says: files pad one or the other. */
 static int fill_top(pg_model *m, pg_error *err)
 {
     const int l = -1;
     pg_layer *y = &m->top;
     int rc = PG_OK;
     const pg_source_tensor *t = pg_model_find(m, -1, slot_name(m, PG_T_EMBD), "weight");
-    if (t && (!m->h.n_vocab || t->view.shape[1] != m->h.n_vocab) && t->view.shape[1] >= 1 &&
-        t->view.shape[1] <= 1 << 24)
-        m->h.n_vocab = (int32_t)t->view.shape[1];
+    if (t) m->h.n_vocab = (int32_t)(t->view.shape[1] < MOST_VOCAB ? t->view.shape[1] : MOST_VOCAB);
     empty_layer(y);
     for (int slot = 0; slot < PG_FIRST_LAYER_SLOT && rc >= 0; slot++) rc = fill_slot(m, -1, slot, err);
     if (rc < 0) return rc;
     NEED_W(EMBD);
     NEED_V(OUT_NORM);
+    if (!m->h.tied) NEED_W(OUT);
     if (!HAS_W(y, OUT)) y->w[PG_T_OUT] = y->w[PG_T_EMBD];
     return PG_OK;
 }

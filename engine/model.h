@@ -47,6 +47,9 @@ int pg_model_experts(pg_model *m, int l, pg_error *err);
  * "" for none. NULL: absent. */
 const pg_source_tensor *pg_model_find(const pg_model *m, int l, const char *name, const char *suffix);
 
+/* PG_EFORMAT: a tensor, named likewise, is not there. */
+int pg_model_missing(const pg_model *m, int l, const char *name, const char *suffix, pg_error *err);
+
 /* Check that a tensor is n0 x n1 x n2 (trailing ones may be folded) of a weight format, and view it so. FP8 gets its
  * factors. */
 int pg_model_view(pg_model *m, const pg_source_tensor *t, int64_t n0, int64_t n1, int64_t n2, pg_tensor *out,
@@ -59,5 +62,8 @@ int pg_model_vector(pg_model *m, const pg_source_tensor *t, int64_t n, const flo
 /* describe.c: what the model is, in the words of perigee.h; and its tokenizer's part (NULL is fine). */
 void pg_model_info(const pg_model *m, pg_info *info);
 void pg_info_tokenizer(pg_info *info, pg_tokenizer *t);
+
+/* PG_EFORMAT when the tokenizer (NULL is fine) has tokens that the embedding has no row for. */
+int pg_model_covers(const pg_model *m, pg_tokenizer *t, pg_error *err);
 
 #endif

@@ -197,12 +197,8 @@ int pg_engine_build(pg_engine *e, const char *path, const pg_options *o, pg_erro
     int rc = pg_source_open(path, o->use_mmap, &source, err);
     if (rc >= 0) rc = pg_model_open(source, 1, &e->model, err);
     if (rc >= 0) rc = pg_tokenizer_from_source(e->model->source, &e->tokenizer, err);
+    if (rc >= 0) rc = pg_model_covers(e->model, e->tokenizer, err);
     if (rc < 0) return rc;
-    pg_tokenizer_info ti;
-    pg_tokenizer_describe(e->tokenizer, &ti);
-    if (ti.n_vocab > e->model->h.n_vocab)
-        return pg_fail(err, PG_EFORMAT, "%s: the tokenizer has %d tokens and the embedding %d rows", path, ti.n_vocab,
-                       e->model->h.n_vocab);
     pg_model_info(e->model, &e->info);
     pg_info_tokenizer(&e->info, e->tokenizer);
     read_defaults(e);

@@ -107,7 +107,7 @@ typedef struct pg_hparams {
     float attn_scale; /* of scores, everything included */
     float embed_scale, residual_scale, logit_scale, clamp_qkv, glu_limit, attn_softcap;
     int rope; /* PG_ROPE_* of the weights at hand */
-    int tied; /* no output matrix: the embedding serves */
+    int tied; /* without an output matrix the embedding serves; 0: the file says that it has one */
 } pg_hparams;
 
 /* All families; NULL-terminated. */
