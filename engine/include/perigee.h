@@ -271,7 +271,7 @@ PG_API pg_tokenizer *pg_engine_tokenizer(pg_engine *e);
 enum {
     PG_ENCODE_SPECIAL = 1, /* control tokens written in the text are recognised; never for user text */
     PG_ENCODE_BOS = 2,     /* put the begin token first, even if the model's default is not to */
-    PG_ENCODE_NO_BOS = 4   /* do not, even if the model's default is to; without either: the default */
+    PG_ENCODE_NO_BOS = 4   /* ids of the text alone: no begin and no end token; without either: the model's default */
 };
 
 /** Text to token ids.

@@ -102,6 +102,7 @@ static pg_task *open_task(pg_engine *e, const pg_request *req, int looking, pg_e
         pg_fail(err, PG_EMEMORY, "no memory for another request");
         return NULL;
     }
+    if (t->detok) pg_detok_resume(t->detok);
     memcpy(t->token, req->prompt, (size_t)req->n_prompt * sizeof *t->token);
     t->n_token = t->n_prompt = req->n_prompt;
     t->t_submit = pg_now_ms();
