@@ -35,6 +35,19 @@ static double active(const pg_model *m, double total)
     return total - expert * (m->h.n_expert - m->h.n_used) * m->n_moe_layer;
 }
 
+/* Tensors that no part of the forward pass asked for: multi-token prediction, or something a family has on top. */
+static void note_unused(const pg_model *m, pg_info *info)
+{
+    const pg_source_tensor *first = NULL;
+    int n = 0;
+    for (int i = pg_source_n_tensor(m->source) - 1; i >= 0; i--)
+        if (!m->used[i]) first = pg_source_tensor_at(m->source, i), n++;
+    if (!n) return;
+    snprintf(info->note, sizeof info->note, "%d of the file's tensors not used, the first is %.*s", n,
+             first->name.n > 80 ? 80 : (int)first->name.n, first->name.data);
+    pg_log(PG_LOG_WARN, "%s: %s", pg_source_path(m->source), info->note);
+}
+
 void pg_model_info(const pg_model *m, pg_info *info)
 {
     const pg_hparams *h = &m->h;
@@ -63,6 +76,7 @@ void pg_model_info(const pg_model *m, pg_info *info)
     snprintf(info->quantisation, sizeof info->quantisation, "%s",
              pg_dtype_get(main_format(m->source, &info->n_params))->name);
     info->n_active = active(m, info->n_params);
+    note_unused(m, info);
 }
 
 void pg_info_tokenizer(pg_info *info, pg_tokenizer *t)

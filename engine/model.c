@@ -40,10 +40,17 @@ static const char *full_name(const pg_model *m, int l, const char *name, const c
     return full;
 }
 
+static const pg_source_tensor *find(const pg_model *m, const char *full)
+{
+    const pg_source_tensor *t = pg_source_find(m->source, full);
+    if (t) m->used[t - pg_source_tensor_at(m->source, 0)] = 1;
+    return t;
+}
+
 const pg_source_tensor *pg_model_find(const pg_model *m, int l, const char *name, const char *suffix)
 {
     char full[NAME];
-    return *name ? pg_source_find(m->source, full_name(m, l, name, suffix, full)) : NULL;
+    return *name ? find(m, full_name(m, l, name, suffix, full)) : NULL;
 }
 
 int pg_model_missing(const pg_model *m, int l, const char *name, const char *suffix, pg_error *err)
@@ -82,7 +89,7 @@ int pg_model_view(pg_model *m, const pg_source_tensor *t, int64_t n0, int64_t n1
     if (t->view.dtype != PG_FP8) return PG_OK;
     char name[200];
     snprintf(name, sizeof name, "%.*s_scale_inv", (int)t->name.n, t->name.data);
-    const pg_source_tensor *f = pg_source_find(m->source, name);
+    const pg_source_tensor *f = find(m, name);
     const int64_t cols = (n0 + 127) / 128, rows = (n1 * n2 + 127) / 128;
     if (!f || f->view.shape[0] != cols || f->view.shape[1] != rows)
         return pg_fail(err, PG_EFORMAT, "%s: the FP8 tensor %.*s needs %s of %lld x %lld factors, which %s", path,
@@ -383,7 +390,8 @@ int pg_model_open(pg_source *source, int weights, pg_model **out, pg_error *err)
     m->weights = weights;
     int rc = pg_arch_find(source, &m->arch, err);
     if (rc >= 0) rc = pg_hparams_read(source, m->arch, &m->h, err);
-    if (rc >= 0 && !(m->layer = calloc((size_t)m->h.n_layer, sizeof *m->layer)))
+    m->used = calloc((size_t)pg_source_n_tensor(source) + 1, 1);
+    if (rc >= 0 && (!m->used || !(m->layer = calloc((size_t)m->h.n_layer, sizeof *m->layer))))
         rc = pg_fail(err, PG_EMEMORY, "no memory for the model's tables");
     if (rc >= 0) rc = fill_top(m, err);
     for (int l = 0; rc >= 0 && l < m->h.n_layer; l++) {
@@ -408,6 +416,7 @@ void pg_model_close(pg_model *m)
         m->owned = next;
     }
     free(m->layer);
+    free(m->used);
     pg_source_close(m->source);
     free(m);
 }

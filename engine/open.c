@@ -181,12 +181,12 @@ static int take_memory(pg_engine *e, const pg_options *o, pg_error *err)
 static void choose_context(pg_engine *e, const pg_options *o)
 {
     const int own = e->model->h.n_ctx;
+    const size_t n = strlen(e->info.note);
     e->context = o->context ? o->context : min_int(own, 4096);
     e->info.context = e->context;
     if (e->context > own)
-        snprintf(e->info.note, sizeof e->info.note,
-                 "the context of %d tokens is longer than the %d that the model was made for: "
-                 "expect worse text beyond them",
+        snprintf(e->info.note + n, sizeof e->info.note - n,
+                 "%sthe context of %d tokens is longer than the %d that the model was made for", n ? "; " : "",
                  e->context, own);
 }
 

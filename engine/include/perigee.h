@@ -129,7 +129,7 @@ typedef struct pg_info {
     int32_t context, kv_tokens, batch, threads;
     char kv_type[8], precision[8], device[16], isa[16];
     double memory_bytes; /* of the engine itself: arena, KV pool, converted weights; without the mapped file */
-    char note[160];      /* "" or a remark, such as a context beyond the model's own */
+    char note[256];      /* "" or remarks: tensors that are not used, a context beyond the model's own */
 } pg_info;
 
 /** Read the metadata of a model without loading its weights. Threads: any. @return as pg_open */

@@ -64,12 +64,13 @@ function M.info_table(c, running)
       experts = c.n_expert, experts_used = c.n_expert_used, experts_shared = c.n_expert_shared,
       context_train = c.context_train, bos = id_or_nil(c.bos), eos = id_or_nil(c.eos),
    }
+   local note = ffi.string(c.note)
+   info.note = note ~= "" and note or nil
    if running then
-      local note = ffi.string(c.note)
       info.context, info.kv_tokens, info.batch, info.threads = c.context, c.kv_tokens, c.batch, c.threads
       info.kv_type, info.precision = ffi.string(c.kv_type), ffi.string(c.precision)
       info.device, info.isa = ffi.string(c.device), ffi.string(c.isa)
-      info.memory_bytes, info.note = c.memory_bytes, note ~= "" and note or nil
+      info.memory_bytes = c.memory_bytes
    end
    return info
 end

@@ -403,6 +403,11 @@ static void test_open(void)
     refuse(MODEL, &o, PG_EMEMORY, "kv_tokens");
     CHECK(pg_describe(MODEL, &info, &err) == PG_OK && info.n_expert == 16 && !strcmp(info.architecture, "deepseek2"),
           "%s", err.text);
+    pg_options_init(&o);
+    o.context = 600;
+    CHECK(pg_open(MODEL, &o, &e, &err) == PG_OK && pg_engine_info(e, &info, NULL) == PG_OK && strstr(info.note, "600"),
+          "a context beyond the model's own is noted: %s", info.note);
+    pg_close(e);
     CHECK(pg_describe("no/such", &info, &err) == PG_ENOTFOUND, "%s", err.text);
     CHECK(pg_open_begin(MODEL, NULL, &p, &err) == PG_OK, "%s", err.text);
     while (!pg_open_poll(p, 1000, &done, &total, &err)) continue;

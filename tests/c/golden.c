@@ -68,7 +68,10 @@ static void check_file(const char *path, const char *folder, const char *cases)
     pg_error err = { 0 };
     pg_engine *e = golden_open(path, "f32", 2, &err);
     json_t *list = golden_list(folder, cases);
+    pg_info info = { 0 };
     CHECK(e, "%s: %s", path, err.text);
+    CHECK(!e || (pg_engine_info(e, &info, &err) == PG_OK && !*info.note), "%s: %s", path,
+          info.note); /* every tensor serves */
     n_file++;
     for (size_t i = 0; e && i < json_array_size(list); i++, n_case++) {
         golden_case c;

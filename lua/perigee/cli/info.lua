@@ -36,7 +36,7 @@ local function lines(info)
       { "heads", ("%d, %d for keys and values"):format(info.heads, info.kv_heads) }, { "experts", experts },
       { "tokenizer", ("%s, %d tokens"):format(info.tokenizer, info.vocabulary) },
       { "begin, end", ("%s, %s"):format(info.bos or "none", info.eos or "none") },
-      { "context", ("%d tokens"):format(info.context_train) },
+      { "context", ("%d tokens"):format(info.context_train) }, { "note", info.note or "" },
    }
 end
 
@@ -46,7 +46,9 @@ function command.run(values, operands)
    if values.json then
       io.write(json.encode(info), "\n")
    else
-      for _, line in ipairs(lines(info)) do io.write(("%-14s %s\n"):format(line[1], line[2])) end
+      for _, line in ipairs(lines(info)) do
+         if line[2] ~= "" then io.write(("%-14s %s\n"):format(line[1], line[2])) end
+      end
    end
    return common.FINE
 end
