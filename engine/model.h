@@ -29,7 +29,7 @@ typedef struct pg_model {
     float *freqs[2]; /* inverse frequencies: [0] everywhere, [1] layers with a window where they differ, or NULL */
     int32_t n_moe_layer;
     unsigned char *used; /* [tensors of the source] looked up by somebody: the rest is reported, not refused */
-    double owned_bytes; /* converted weights */
+    double owned_bytes;  /* converted weights */
     pg_owned *owned;
 } pg_model;
 
