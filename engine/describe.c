@@ -1,4 +1,5 @@
 /* describe.c: what a model is, in the words of pg_info, counted from its tensors. */
+#include "host.h"
 #include "model.h"
 #include "token/token.h"
 
@@ -105,7 +106,7 @@ int pg_describe(const char *path, pg_info *out, pg_error *err)
     pg_tokenizer *t = NULL;
     if (!path || !out) return pg_fail(err, PG_EINVAL, "pg_describe needs a path and a place for its answer");
     int rc = pg_source_open(path, 1, &source, err);
-    if (rc >= 0) rc = pg_model_open(source, 0, &m, err);
+    if (rc >= 0) rc = pg_model_open(source, 0, pg_host_memory(), &m, err);
     if (rc < 0) return rc;
     pg_model_info(m, out);
     rc = pg_tokenizer_from_source(m->source, &t, err);

@@ -13,10 +13,11 @@ struct pg_owned {
 void *pg_model_alloc(pg_model *m, size_t bytes, pg_error *err)
 {
     const size_t size = (sizeof(pg_owned) + bytes + 63) & ~(size_t)63;
-    pg_owned *o = size > bytes ? aligned_alloc(64, size) : NULL;
+    const double all = m->owned_bytes + (double)bytes;
+    pg_owned *o = size > bytes && !(m->room > 0 && all > m->room) ? aligned_alloc(64, size) : NULL;
     if (!o) {
-        pg_fail(err, PG_EMEMORY, "%s: no memory for %.0f bytes of converted weights", pg_source_path(m->source),
-                (double)bytes);
+        pg_fail(err, PG_EMEMORY, "%s: its weights must be converted, and there is no memory for %.3g MB of them",
+                pg_source_path(m->source), all * 1e-6);
         return NULL;
     }
     o->next = m->owned;
@@ -379,7 +380,7 @@ static int fill_freqs(pg_model *m, pg_error *err)
     return PG_OK;
 }
 
-int pg_model_open(pg_source *source, int weights, pg_model **out, pg_error *err)
+int pg_model_open(pg_source *source, int weights, double room, pg_model **out, pg_error *err)
 {
     pg_model *m = calloc(1, sizeof *m);
     if (!m) {
@@ -388,6 +389,7 @@ int pg_model_open(pg_source *source, int weights, pg_model **out, pg_error *err)
     }
     m->source = source;
     m->weights = weights;
+    m->room = room;
     int rc = pg_arch_find(source, &m->arch, err);
     if (rc >= 0) rc = pg_hparams_read(source, m->arch, &m->h, err);
     m->used = calloc((size_t)pg_source_n_tensor(source) + 1, 1);

@@ -30,11 +30,13 @@ typedef struct pg_model {
     int32_t n_moe_layer;
     unsigned char *used; /* [tensors of the source] looked up by somebody: the rest is reported, not refused */
     double owned_bytes;  /* converted weights */
+    double room;         /* bytes that they may take, 0: any number */
     pg_owned *owned;
 } pg_model;
 
-/* Take over a source (closed with the model, also on failure). weights 0: only to look at (pg_describe). */
-int pg_model_open(pg_source *source, int weights, pg_model **out, pg_error *err);
+/* Take over a source (closed with the model, also on failure). weights 0: only to look at (pg_describe). Conversion that
+ * would take more than `room` bytes (0: no limit) fails with PG_EMEMORY before it takes them. */
+int pg_model_open(pg_source *source, int weights, double room, pg_model **out, pg_error *err);
 void pg_model_close(pg_model *m);
 
 /* Memory that lives as long as the model; NULL and *err filled when there is none. */

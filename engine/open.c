@@ -195,7 +195,7 @@ int pg_engine_build(pg_engine *e, const char *path, const pg_options *o, pg_erro
     pg_source *source;
     const char *why;
     int rc = pg_source_open(path, o->use_mmap, &source, err);
-    if (rc >= 0) rc = pg_model_open(source, 1, &e->model, err);
+    if (rc >= 0) rc = pg_model_open(source, 1, o->force ? 0 : pg_host_memory(), &e->model, err);
     if (rc >= 0) rc = pg_tokenizer_from_source(e->model->source, &e->tokenizer, err);
     if (rc >= 0) rc = pg_model_covers(e->model, e->tokenizer, err);
     if (rc < 0) return rc;

@@ -2,6 +2,7 @@
  * given to pg_describe and pg_open. Each must be refused with the right code by both, in words that name the file and
  * the culprit; what is harmless must be taken, with the same logits. Not here: Hugging Face folders (folder_refuse),
  * damage to the container (gguf_refuse), tokenizers (token_refuse), random damage (model_fuzz). */
+#include "../../engine/model.h"
 #include "model_edit.h"
 
 enum how { NOTHING, DROP, INT, F32, F64, TEXT, LIST, ZEROS };
@@ -369,6 +370,22 @@ static void check_huge_window(const char *tmp)
     gguf_close(p);
 }
 
+/* What must be converted is counted before memory is taken. */
+static void check_room(void)
+{
+    static const double room[] = { 0, 1e6, 5000 };
+    for (int i = 0; i < 3; i++) {
+        pg_source *s;
+        pg_model *m = NULL;
+        pg_error err = { 0 };
+        int rc = pg_source_open("tests/golden/models/gpt_oss_small/model.gguf", 1, &s, &err);
+        if (rc >= 0) rc = pg_model_open(s, 1, room[i], &m, &err);
+        CHECK(rc == (i < 2 ? PG_OK : PG_EMEMORY), "room for %.0f bytes: %d %s", room[i], rc, err.text);
+        CHECK(rc >= 0 || strstr(err.text, "model.gguf"), "%s", err.text);
+        if (rc >= 0) pg_model_close(m);
+    }
+}
+
 #define ALL(rows) rows, sizeof(rows) / sizeof *(rows)
 
 int main(void)
@@ -380,6 +397,7 @@ int main(void)
     check_model(tmp, "gpt_oss_small", "gpt-oss", ALL(others[1]));
     check_model(tmp, "gemma3_small", "gemma3", ALL(others[2]));
     check_huge_window(tmp);
+    check_room();
     scratch_remove(tmp, "m.gguf");
     scratch_free(tmp);
     return check_done("model_refuse");
