@@ -433,6 +433,17 @@ static void check_heads(reader *r, const pg_hparams *h)
           "rotates %d columns of a head, expected an even number from 2 to %d", h->n_rot, h->head_k);
 }
 
+/* Every family has one activation; a checkpoint that names another is another model. */
+static void check_activation(reader *r)
+{
+    char name[64] = "";
+    const int gelu = r->arch->glu == PG_GLU_GELU;
+    if (!r->hf || !read_text(r, NULL, "hidden_act|hidden_activation", name, sizeof name)) return;
+    const int fine = gelu ? !strcmp(name, "gelu_pytorch_tanh") : !strcmp(name, "silu") || !strcmp(name, "swish");
+    check(r, fine, PG_EUNSUPPORTED, NULL, "hidden_act|hidden_activation", "is \"%s\", expected %s", name,
+          gelu ? "gelu_pytorch_tanh" : "silu");
+}
+
 int pg_hparams_read(const pg_source *s, const pg_arch *arch, pg_hparams *h, pg_error *err)
 {
     reader r = { .s = s, .arch = arch, .hf = pg_source_dialect(s) == PG_DIALECT_HF, .err = err };
@@ -448,49 +459,11 @@ int pg_hparams_read(const pg_source *s, const pg_arch *arch, pg_hparams *h, pg_e
     read_mscale(&r, h);
     check_heads(&r, h);
     check_scales(&r, h);
+    check_activation(&r);
     h->rope = r.hf ? arch->hf_rope : arch->rope;
     int interleave = 1;
     if (r.hf && arch->attn == PG_ATTN_MLA && read_bool(&r, NULL, "rope_interleave", &interleave) && !interleave)
         h->rope = PG_ROPE_HALVES;
     read_bool(&r, NULL, "tie_word_embeddings", &h->tied);
     return r.rc < 0 ? r.rc : PG_OK;
-}
-
-/* ---- rotary frequencies ------------------------------------------------------------------------------------------- */
-
-/* The pair whose wavelength fits `turns` times into the original context. */
-static double yarn_bound(const pg_hparams *h, double base, double turns)
-{
-    return h->n_rot * log(h->orig_ctx / (turns * 2 * 3.14159265358979323846)) / (2 * log(base));
-}
-
-static double llama3_divisor(const pg_hparams *h, double f)
-{
-    const double wave = 2 * 3.14159265358979323846 / f;
-    if (wave < h->orig_ctx / h->high_freq) return 1;
-    if (wave > h->orig_ctx / h->low_freq) return h->factor;
-    const double t = (h->orig_ctx / wave - h->low_freq) / (h->high_freq - h->low_freq);
-    return 1 / ((1 - t) / h->factor + t);
-}
-
-void pg_rope_freqs(const pg_hparams *h, const pg_arch *arch, const float *divisors, int swa, float *freqs)
-{
-    const double base = swa ? h->rope_base_swa : h->rope_base;
-    const int scaling = swa && arch->rope_base_swa > 0 ? PG_SCALING_NONE : h->scaling;
-    double low = yarn_bound(h, base, h->beta_fast), high = yarn_bound(h, base, h->beta_slow);
-    if (!arch->yarn_unrounded) low = floor(low), high = ceil(high);
-    low = low < 0 ? 0 : low;
-    high = high > h->n_rot - 1 ? h->n_rot - 1 : high;
-    for (int i = 0; i < h->n_rot / 2; i++) {
-        double f = pow(base, -2.0 * i / h->n_rot);
-        if (scaling == PG_SCALING_LINEAR) f /= h->factor;
-        if (scaling == PG_SCALING_LLAMA3) f /= llama3_divisor(h, f);
-        if (scaling == PG_SCALING_YARN) {
-            double ramp = (i - low) / (high - low > 0.001 ? high - low : 0.001);
-            ramp = ramp < 0 ? 0 : ramp > 1 ? 1 : ramp;
-            f = f * (1 - ramp) + f / h->factor * ramp;
-        }
-        if (divisors) f /= divisors[i];
-        freqs[i] = (float)f;
-    }
 }

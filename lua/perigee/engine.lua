@@ -359,9 +359,9 @@ end
 function Engine:__tostring()
    local info = self:info()
    if not info then return "perigee.engine (closed)" end
-   return ("perigee.engine %s: %s %s, %.3g of %.3g million weights active, context %d"):format(
-      info.name ~= "" and info.name or self.path, info.architecture, info.quantisation, info.active_parameters / 1e6,
-      info.parameters / 1e6, info.context)
+   return ("perigee.engine %s: %s %s, %s of %s weights active, context %d"):format(
+      info.name ~= "" and info.name or self.path, info.architecture, info.quantisation,
+      model.amount(info.active_parameters), model.amount(info.parameters), info.context)
 end
 
 return Engine

@@ -48,6 +48,14 @@ function M.resolve(path)
    return path
 end
 
+--- A number of weights in words: "5.55 million", "1.40 billion".
+-- @tparam number weights
+-- @treturn string
+function M.amount(weights)
+   if weights >= 1e9 then return ("%.2f billion"):format(weights / 1e9) end
+   return ("%.2f million"):format(weights / 1e6)
+end
+
 local function id_or_nil(id) return id >= 0 and id or nil end
 
 --- A `pg_info` as a table.

@@ -55,6 +55,7 @@ static const config_row llama_config[] = {
     BAD("rope_scaling.rope_type", "7", "string"),
     BAD_BY("tie_word_embeddings", "false", "lm_head.weight", "missing"),
     BAD("tie_word_embeddings", "0", "true or false"),
+    ALIEN("hidden_act", "\"relu\"", "relu"),
     BAD("vocab_size", "\"many\"", "integer"),
 };
 

@@ -3,6 +3,7 @@
 -- @local
 local perigee = require "perigee"
 local common = require "perigee.cli.common"
+local model = require "perigee.model"
 local json = require "perigee.cli.json"
 
 local command = {
@@ -20,8 +21,6 @@ local function size(bytes)
    return ("%.3g %s"):format(bytes, units[i])
 end
 
-local function million(weights) return ("%.2f million"):format(weights / 1e6) end
-
 local function lines(info)
    local experts = "none: a dense model"
    if info.experts > 0 then
@@ -31,7 +30,7 @@ local function lines(info)
    return {
       { "name", info.name }, { "architecture", info.architecture }, { "format", info.format },
       { "quantisation", info.quantisation }, { "size", size(info.file_bytes) },
-      { "parameters", million(info.parameters) }, { "active", million(info.active_parameters) .. " a token" },
+      { "parameters", model.amount(info.parameters) }, { "active", model.amount(info.active_parameters) .. " a token" },
       { "layers", info.layers }, { "width", info.width },
       { "heads", ("%d, %d for keys and values"):format(info.heads, info.kv_heads) }, { "experts", experts },
       { "tokenizer", ("%s, %d tokens"):format(info.tokenizer, info.vocabulary) },
