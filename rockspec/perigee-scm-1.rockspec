@@ -1,7 +1,7 @@
 rockspec_format = "3.0"
 package = "perigee"
 version = "scm-1"
-source = { url = "git+https://github.com/perigee/perigee.git" }
+source = { url = "." }                                -- the checkout at hand: luarocks make builds it where it stands
 description = {
    summary = "A mixture-of-experts language-model engine that you script in Lua",
    detailed = [[
