@@ -29,7 +29,8 @@ static inline pg_tensor pg_tensor_dense(pg_dtype dtype, const void *data, int64_
     return t;
 }
 
-/* n rows of a matrix from row `first`, `step` rows apart. The view borrows t's data. */
+/* n rows of a matrix from row `first`, `step` rows apart (1 for FP8, whose factors count rows). The view borrows t's
+ * data. */
 static inline pg_tensor pg_tensor_rows(const pg_tensor *t, int64_t first, int64_t n, int64_t step)
 {
     pg_tensor v = *t;
