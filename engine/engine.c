@@ -17,12 +17,11 @@ int pg_engine_check(const pg_engine *e, pg_error *err)
     return PG_OK;
 }
 
-void pg_engine_wake(pg_engine *e)
+/* Under the lock: let the engine thread look at what has changed. */
+static void wake(pg_engine *e)
 {
-    pthread_mutex_lock(&e->lock);
     e->wake = 1;
     pthread_cond_signal(&e->work);
-    pthread_mutex_unlock(&e->lock);
 }
 
 void pg_engine_queue(pg_engine *e, pg_task *t) /* under the lock */
@@ -78,8 +77,7 @@ int pg_cancel(pg_engine *e, int32_t id, pg_error *err)
     pthread_mutex_lock(&e->lock);
     for (int i = 0; i < e->n_task; i++)
         if (e->task[i]->id == id) atomic_store(&e->task[i]->cancelled, 1);
-    e->wake = 1;
-    pthread_cond_signal(&e->work);
+    wake(e);
     pthread_mutex_unlock(&e->lock);
     return PG_OK;
 }
@@ -89,23 +87,22 @@ int pg_cancel(pg_engine *e, int32_t id, pg_error *err)
 /* What was handed out last time is no longer needed: give the rings their room back, free requests that have ended. */
 static void release(pg_engine *e)
 {
-    int kept = 0;
+    int kept = 0, room = 0;
     pthread_mutex_lock(&e->lock);
     for (int i = 0; i < e->n_task; i++) {
         pg_task *t = e->task[i];
-        pg_ring_release(&t->ring);
+        room |= pg_ring_release(&t->ring);
         if (t->gone)
             pg_task_close(t);
         else
             e->task[kept++] = t;
     }
     e->n_task = kept;
-    e->wake = 1;
-    pthread_cond_signal(&e->work);
+    if (room) wake(e);
     pthread_mutex_unlock(&e->lock);
 }
 
-/* Tasks only leave the table in release(), which the poll lock guards, so reading rings here needs no lock. */
+/* The lock is for the table, which pg_submit adds to; the rings themselves need none. */
 static int collect(pg_engine *e, pg_event *events, int32_t max, int *more, int *live)
 {
     int n = 0;

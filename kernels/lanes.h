@@ -10,7 +10,6 @@ typedef void pg_lane_fn(void *arg, int item, int lane);
 
 pg_lanes *pg_lanes_open(int n_lane); /* NULL: no memory or no threads */
 void pg_lanes_close(pg_lanes *l);
-int pg_lanes_count(const pg_lanes *l);
 
 /* Run all items and return when they are done. Allocates nothing. One caller at a time. */
 void pg_lanes_run(pg_lanes *l, pg_lane_fn *fn, void *arg, int n_item);

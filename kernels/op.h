@@ -65,14 +65,13 @@ typedef struct pg_op {
             float scale;
         } embed;
         struct {
-            int32_t col, n, count;
+            int32_t n, count;
             float eps;
-        } norm; /* groups of n columns from col */
+        } norm; /* the first count groups of n columns */
         struct {
-            int32_t x_col, x_step, y_col, y_step,
-                batch;          /* matrix b reads columns x_col + b * x_step, writes y_col + .. */
-            int32_t transposed; /* w is {N, K, batch}: y[n] = sum over k of x[k] * w[k][n] */
-            int32_t exact;      /* f32 activations in both classes (the router) */
+            int32_t x_step, y_step, batch; /* matrix b reads columns from b * x_step, writes from b * y_step */
+            int32_t transposed;            /* w is {N, K, batch}: y[n] = sum over k of x[k] * w[k][n] */
+            int32_t exact;                 /* f32 activations in both classes (the router) */
             float scale;
         } matmul;
         struct {
@@ -83,8 +82,8 @@ typedef struct pg_op {
             int32_t col, heads, step, n, layout;
         } rope; /* n rotated columns a head; src[1]: angles */
         struct {
-            int32_t stream, col, n;
-        } store;
+            int32_t stream, n;
+        } store; /* the first n columns */
         struct {
             int32_t k_stream, v_stream, heads, kv_heads, dk, dv, window;
             float scale, softcap;
@@ -137,6 +136,8 @@ typedef struct pg_kv_stream {
     int32_t width;     /* elements a row */
     int32_t row_bytes; /* in the cache's format */
 } pg_kv_stream;
+
+enum { PG_PAGE_MOST = 64 }; /* positions that a page may hold */
 
 /* The KV cache as the ops see it: pages of page_tokens positions, all layers' streams in each. */
 typedef struct pg_kv {

@@ -60,9 +60,9 @@ static pg_ref gqa(pg_plan *p, const pg_model *m, int l, pg_ref x, pg_ref angles)
     pg_ref k = pg_emit_matmul(p, x, &y->w[PG_T_K], y->v[PG_T_K]);
     pg_ref v = pg_emit_matmul(p, x, &y->w[PG_T_V], y->v[PG_T_V]);
     if (y->v[PG_T_Q_NORM])
-        pg_emit_norm_at(p, q, y->v[PG_T_Q_NORM], h->eps, 0, y->n[PG_T_Q_NORM], pg_plan_width(p, q) / y->n[PG_T_Q_NORM]);
+        pg_emit_norm_at(p, q, y->v[PG_T_Q_NORM], h->eps, y->n[PG_T_Q_NORM], pg_plan_width(p, q) / y->n[PG_T_Q_NORM]);
     if (y->v[PG_T_K_NORM])
-        pg_emit_norm_at(p, k, y->v[PG_T_K_NORM], h->eps, 0, y->n[PG_T_K_NORM], pg_plan_width(p, k) / y->n[PG_T_K_NORM]);
+        pg_emit_norm_at(p, k, y->v[PG_T_K_NORM], h->eps, y->n[PG_T_K_NORM], pg_plan_width(p, k) / y->n[PG_T_K_NORM]);
     emit_clamp(p, q, h->clamp_qkv);
     emit_clamp(p, k, h->clamp_qkv);
     emit_clamp(p, v, h->clamp_qkv);
@@ -73,7 +73,7 @@ static pg_ref gqa(pg_plan *p, const pg_model *m, int l, pg_ref x, pg_ref angles)
     return pg_emit_matmul(p, o, &y->w[PG_T_O], y->v[PG_T_O]);
 }
 
-/* One matrix a head: columns x_col + b * x_step of x, into columns y_col + b * y_step of y. */
+/* One matrix a head: matrix b takes columns from b * x_step of x into columns from b * y_step of y. */
 static void emit_heads(pg_plan *p, pg_ref y, pg_ref x, const pg_tensor *w, int turned, int x_step, int y_step)
 {
     pg_op *op = pg_plan_emit(p, PG_OP_MATMUL, y, x, PG_NO_REF);
@@ -114,7 +114,7 @@ static pg_ref mla(pg_plan *p, const pg_model *m, int l, pg_ref x, pg_ref angles)
     }
     emit_rope(p, q, angles, h, h->nope, H, h->head_k);
     pg_ref kv = pg_emit_matmul(p, x, &y->w[PG_T_KV_A], y->v[PG_T_KV_A]); /* [T, latent | rope] */
-    pg_emit_norm_at(p, kv, y->v[PG_T_KV_A_NORM], h->eps, 0, latent, 1);
+    pg_emit_norm_at(p, kv, y->v[PG_T_KV_A_NORM], h->eps, latent, 1);
     emit_rope(p, kv, angles, h, latent, 1, 0);
     const int32_t stream = emit_store(p, kv);
     pg_ref qa = pg_plan_value(p, PG_ROWS_ALL, (int64_t)H * wide); /* per head [latent | rope] */

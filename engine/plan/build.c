@@ -19,12 +19,11 @@ pg_ref pg_emit_norm(pg_plan *p, pg_ref x, const float *w, float eps)
     return y;
 }
 
-void pg_emit_norm_at(pg_plan *p, pg_ref x, const float *w, float eps, int col, int n, int count)
+void pg_emit_norm_at(pg_plan *p, pg_ref x, const float *w, float eps, int n, int count)
 {
     pg_op *op = pg_plan_emit(p, PG_OP_NORM, x, x, PG_NO_REF);
     if (!op) return;
     op->v = w;
-    op->a.norm.col = col;
     op->a.norm.n = n;
     op->a.norm.count = count;
     op->a.norm.eps = eps;

@@ -45,10 +45,10 @@ int pg_plan_finish(pg_plan *p, pg_error *err);
 
 /* ---- emitters shared by the block builders --------------------------------------------------------------------------- */
 
-pg_ref pg_emit_norm(pg_plan *p, pg_ref x, const float *w, float eps);                             /* a new value */
-void pg_emit_norm_at(pg_plan *p, pg_ref x, const float *w, float eps, int col, int n, int count); /* in place */
-pg_ref pg_emit_matmul(pg_plan *p, pg_ref x, const pg_tensor *w, const float *bias);               /* [T, K] -> [T, N] */
-pg_ref pg_emit_add(pg_plan *p, pg_ref a, pg_ref b, float scale);                                  /* a + scale * b */
+pg_ref pg_emit_norm(pg_plan *p, pg_ref x, const float *w, float eps);                    /* a new value */
+void pg_emit_norm_at(pg_plan *p, pg_ref x, const float *w, float eps, int n, int count); /* in place */
+pg_ref pg_emit_matmul(pg_plan *p, pg_ref x, const pg_tensor *w, const float *bias);      /* [T, K] -> [T, N] */
+pg_ref pg_emit_add(pg_plan *p, pg_ref a, pg_ref b, float scale);                         /* a + scale * b */
 pg_ref pg_emit_glu(pg_plan *p, pg_ref gate, pg_ref up, int kind, float limit);
 
 /* Blocks, [T, D] -> [T, D]. angles: the rotary angles that this layer uses. */

@@ -4,7 +4,7 @@
 #include "sched.h"
 
 typedef struct room {
-    int rows, sampled, decode; /* left in this step */
+    int rows, sampled; /* left in this step */
 } room;
 
 /* Rows of t that belong to the prefill class: its prompt, or what pg_logits wants so. */
@@ -53,21 +53,15 @@ static void add_prefill(pg_engine *e, int task, room *left)
     left->rows -= n;
 }
 
-static void add_decode(pg_engine *e, int task)
-{
-    pg_task *t = e->running[task];
-    add_row(e, t, task, t->n_done, 1);
-}
-
 int pg_batch_fill(pg_engine *e)
 {
     const pg_code *c = &e->plan.code;
-    room left = { c->max_rows, c->max_sampled, c->max_decode };
+    room left = { c->max_rows, c->max_sampled };
     int n_decode = 0, first = e->n_running ? e->turn % e->n_running : 0, last = first;
     e->rows.n = e->rows.n_prefill = e->rows.n_sampled = e->rows.n_sampled_prefill = 0;
     for (int i = 0; i < e->n_running; i++) /* how many rows decoding will take */
         n_decode += is_decoding(e->running[i]) && has_room(e->running[i]);
-    if (n_decode > left.decode) n_decode = left.decode;
+    if (n_decode > c->max_decode) n_decode = c->max_decode;
     if (n_decode > left.sampled) n_decode = left.sampled;
     if (n_decode > left.rows) n_decode = left.rows;
     left.rows -= n_decode;
@@ -77,8 +71,9 @@ int pg_batch_fill(pg_engine *e)
     e->rows.n_sampled_prefill = e->rows.n_sampled;
     for (int i = 0; i < e->n_running && n_decode > 0; i++) {
         const int task = (first + i) % e->n_running;
-        if (!is_decoding(e->running[task]) || !has_room(e->running[task])) continue;
-        add_decode(e, task);
+        pg_task *t = e->running[task];
+        if (!is_decoding(t) || !has_room(t)) continue;
+        add_row(e, t, task, t->n_done, 1);
         n_decode--;
         last = task + 1;
     }

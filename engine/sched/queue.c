@@ -67,10 +67,11 @@ int pg_ring_next(pg_ring *r, pg_event *out)
     return 1;
 }
 
-void pg_ring_release(pg_ring *r)
+int pg_ring_release(pg_ring *r)
 {
     const uint32_t tail = atomic_load_explicit(&r->tail, memory_order_relaxed);
-    if (tail == r->seen) return;
+    if (tail == r->seen) return 0;
     atomic_store_explicit(&r->text_tail, r->text_end[(r->seen - 1) % PG_RING_EVENTS], memory_order_release);
     atomic_store_explicit(&r->tail, r->seen, memory_order_release);
+    return 1;
 }

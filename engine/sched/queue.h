@@ -34,7 +34,7 @@ void pg_ring_push(pg_ring *r, const pg_event *e);
 
 /* Reader. The next event, or 0; give back the room of all events handed out so far. */
 int pg_ring_next(pg_ring *r, pg_event *out);
-void pg_ring_release(pg_ring *r);
+int pg_ring_release(pg_ring *r);       /* 1 when there was any */
 int pg_ring_waiting(const pg_ring *r); /* events not yet handed out */
 
 #endif

@@ -98,10 +98,9 @@ struct pg_engine {
 void *pg_sched_run(void *engine);
 double pg_now_ms(void);
 
-/* engine.c: PG_EINVAL in a process that did not open this engine; queue a task and wake the thread; wake it alone. */
+/* engine.c: PG_EINVAL in a process that did not open this engine; queue a task and wake the thread. */
 int pg_engine_check(const pg_engine *e, pg_error *err);
 void pg_engine_queue(pg_engine *e, pg_task *t);
-void pg_engine_wake(pg_engine *e);
 
 /* open.c: the steps of opening. An engine with nothing in it; everything but its thread; its thread. pg_close takes any. */
 int pg_options_check(const pg_options *o, pg_error *err);

@@ -59,7 +59,7 @@ static void unpack_page(const pg_kv *kv, const pg_kv_stream *s, int32_t page, in
 /* Meet n keys (positions from t0) of an unpacked page with one query: update state and output. */
 static void meet(const pg_op *op, state *st, float *y, const float *q, const float *k, const float *v, int n)
 {
-    float s[64];
+    float s[PG_PAGE_MOST];
     const int dk = op->a.attn.dk, dv = op->a.attn.dv;
     float top = st->top;
     for (int t = 0; t < n; t++) {
@@ -159,7 +159,7 @@ void pg_cpu_attn(pg_cpu *c, const pg_op *op)
 pg_need pg_attn_need(const pg_code *code, const pg_op *op)
 {
     (void)code;
-    return (pg_need){ .lane = 64 * (int64_t)(op->a.attn.dk + op->a.attn.dv) * (int64_t)sizeof(float) };
+    return (pg_need){ .lane = PG_PAGE_MOST * (int64_t)(op->a.attn.dk + op->a.attn.dv) * (int64_t)sizeof(float) };
 }
 
 /* ---- store -------------------------------------------------------------------------------------------------------- */
@@ -175,7 +175,7 @@ static void store_row(void *arg, int r, int lane)
     const int32_t page = rows->pages[rows->seq[r]][rows->pos[r] / kv->page_tokens];
     char *to = kv->base + (int64_t)page * kv->page_bytes + s->offset +
                (int64_t)(rows->pos[r] % kv->page_tokens) * s->row_bytes;
-    const float *from = j->q + (int64_t)r * pg_cpu_width(j->c, op->src[0]) + op->a.store.col;
+    const float *from = j->q + (int64_t)r * pg_cpu_width(j->c, op->src[0]);
     pg_pack_fn *pack = pg_pack_of(kv->dtype);
     const int block = pg_dtype_get(kv->dtype)->block, whole = op->a.store.n / block * block;
     pack(to, from, whole);

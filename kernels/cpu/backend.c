@@ -46,7 +46,6 @@ static int prepare(pg_backend *b, const pg_code *code)
     }
     c->code = code;
     c->shared = c->arena + code->arena_bytes;
-    c->shared_bytes = need.shared;
     c->scratch = c->shared + need.shared;
     c->lane_bytes = need.lane;
     return 0;

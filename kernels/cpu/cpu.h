@@ -17,7 +17,7 @@ typedef struct pg_cpu {
     char *scratch; /* n_lane parts of lane_bytes, one a lane */
     int64_t lane_bytes;
     char *shared; /* for the op that is running: rounded rows, expert groups */
-    int64_t shared_bytes, map_bytes;
+    int64_t map_bytes;
     const pg_rows *rows; /* of the step that is running */
     const pg_kv *kv;
 } pg_cpu;

@@ -123,11 +123,6 @@ void pg_lanes_close(pg_lanes *l)
     free(l);
 }
 
-int pg_lanes_count(const pg_lanes *l)
-{
-    return l->n;
-}
-
 void pg_lanes_run(pg_lanes *l, pg_lane_fn *fn, void *arg, int n_item)
 {
     if (n_item <= 0) return;

@@ -74,6 +74,17 @@ typedef struct job {
     pg_act *act;      /* [batch][decode rows] */
 } job;
 
+/* Row r as matrix b reads it, and as it writes it. */
+static const float *x_at(const job *j, int b, int r)
+{
+    return j->x + (int64_t)r * j->xw + (int64_t)b * j->op->a.matmul.x_step;
+}
+
+static float *y_at(const job *j, int b, int r)
+{
+    return j->y + (int64_t)r * j->yw + (int64_t)b * j->op->a.matmul.y_step;
+}
+
 /* The transposed form, both classes: w is {N, K}, whose rows are panel rows already. */
 static void turned_item(const job *j, int b, int64_t o0, const float **x, float *acc, char *mem)
 {
@@ -103,7 +114,7 @@ static void put(const job *j, int b, int64_t o0, int r0, int n, const float *acc
     const pg_op *op = j->op;
     const int n_o = j->N - o0 < PG_PANEL ? (int)(j->N - o0) : PG_PANEL;
     for (int r = 0; r < n; r++) {
-        float *y = j->y + (int64_t)(r0 + r) * j->yw + op->a.matmul.y_col + (int64_t)b * op->a.matmul.y_step + o0;
+        float *y = y_at(j, b, r0 + r) + o0;
         for (int o = 0; o < n_o; o++)
             y[o] = acc[r * PG_PANEL + o] * op->a.matmul.scale + (op->v ? op->v[(int64_t)b * j->N + o0 + o] : 0.0f);
     }
@@ -121,8 +132,7 @@ static void prefill_item(void *arg, int item, int lane)
     mem += pg_round_up((int64_t)n * PG_PANEL * (int64_t)sizeof(float), 64);
     const float **x = (const float **)mem;
     mem += pg_round_up(n * (int64_t)sizeof(float *), 64);
-    for (int r = 0; r < n; r++)
-        x[r] = j->x + (int64_t)r * j->xw + op->a.matmul.x_col + (int64_t)b * op->a.matmul.x_step;
+    for (int r = 0; r < n; r++) x[r] = x_at(j, b, r);
     if (op->a.matmul.transposed) {
         turned_item(j, b, o0, x, acc, mem);
     } else {
@@ -152,7 +162,7 @@ static void decode_item(void *arg, int item, int lane)
     const int64_t o0 = (int64_t)(item % j->runs) * DECODE_RUN;
     const int n_o = j->N - o0 < DECODE_RUN ? (int)(j->N - o0) : DECODE_RUN;
     const pg_tensor w = pg_tensor_slice(op->w, b);
-    float *y = j->y + (int64_t)j->n_pre * j->yw + op->a.matmul.y_col + (int64_t)b * op->a.matmul.y_step + o0;
+    float *y = y_at(j, b, j->n_pre) + o0;
     pg_decode_mul(&w, rounded(j), o0, n_o, j->act + (int64_t)b * n_row, n_row, y, j->yw, pg_cpu_lane(j->c, lane));
     for (int r = 0; r < n_row; r++)
         for (int i = 0; i < n_o; i++)
@@ -172,7 +182,7 @@ static void make_acts(job *j)
     for (int b = 0; b < batch; b++)
         for (int r = 0; r < n; r++) {
             pg_act *a = &j->act[b * n + r];
-            a->f = j->x + (int64_t)(j->n_pre + r) * j->xw + op->a.matmul.x_col + (int64_t)b * op->a.matmul.x_step;
+            a->f = x_at(j, b, j->n_pre + r);
             if (!rounded(j)) continue;
             a->q = pg_q8_view(mem, j->K);
             mem += pg_q8_bytes(j->K);

@@ -15,7 +15,7 @@ static void norm_row(void *arg, int r, int lane)
     const job *j = arg;
     const pg_op *op = j->op;
     for (int i = 0; i < op->a.norm.count; i++) {
-        const int col = op->a.norm.col + i * op->a.norm.n;
+        const int col = i * op->a.norm.n;
         pg_rmsnorm(j->y + (int64_t)r * j->yw + col, j->x + (int64_t)r * j->xw + col, op->v, op->a.norm.n,
                    op->a.norm.eps);
     }
