@@ -6,22 +6,9 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 stage=$(mktemp -d) || exit 1
 trap 'rm -rf "$stage"' EXIT
-out=$stage.out
 prefix=$stage/opt/perigee
-passed=0 failed=0
-check() { # NAME COMMAND...
-    local name=$1
-    shift
-    if "$@" >"$out" 2>&1; then
-        echo "install: $name: fine"
-        passed=$((passed + 1))
-    else
-        echo "install: $name: FAILED"
-        sed 's/^/    /' "$out" | tail -n 30
-        failed=$((failed + 1))
-    fi
-    rm -f "$out"
-}
+suite=install
+. tests/checks.sh
 
 # The stage stands for another machine's root: pkg-config is told so, everything else must cope with having been moved.
 export PKG_CONFIG_PATH=$prefix/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$stage
@@ -69,5 +56,4 @@ check "a C program, shared" shared examples/hello.c
 check "a C program, static" static examples/hello.c
 check "the C program of README.md" readme
 check "make uninstall leaves nothing" leaves_nothing
-echo "install: $passed passed, $failed failed"
-[ "$failed" = 0 ]
+close_checks

@@ -8,19 +8,8 @@ command -v luarocks >/dev/null || sh tests/deps.sh luarocks
 command -v luarocks >/dev/null || { echo "rock: luarocks is not here and could not be installed"; echo "rock: 0 passed, 0 failed, 1 skipped"; exit 0; }
 tree=$(mktemp -d) || exit 1
 trap 'rm -rf "$tree"' EXIT
-passed=0 failed=0
-check() { # NAME COMMAND...
-    local name=$1
-    shift
-    if "$@" >"$tree/out" 2>&1; then
-        echo "rock: $name: fine"
-        passed=$((passed + 1))
-    else
-        echo "rock: $name: FAILED"
-        sed 's/^/    /' "$tree/out" | tail -n 30
-        failed=$((failed + 1))
-    fi
-}
+suite=rock
+. tests/checks.sh
 unset PERIGEE_MODEL LUA_PATH LUA_CPATH
 rocks="luarocks --lua-version 5.1 --tree $tree/rocks"
 built() { $rocks make rockspec/perigee-scm-1.rockspec; }
@@ -35,5 +24,4 @@ check "luarocks make" built
 check "the module opens the bundled model" tells
 check "the command runs" command_runs
 check "luarocks remove leaves nothing" removed
-echo "rock: $passed passed, $failed failed"
-[ "$failed" = 0 ]
+close_checks
