@@ -16,6 +16,8 @@ typedef struct pg_tensor {
     const float *scale;
     int64_t scale_stride; /* factors a block row */
     int64_t row0;         /* row of the whole matrix at which this view begins */
+    int32_t packed; /* 1: rows stand in panels of 16 (unpack/panel.h); stride[1] is still the bytes of one row, and
+                           * a view of rows must begin at a multiple of 16 */
 } pg_tensor;
 
 /* A dense view over data, strides from the shape. */
@@ -52,6 +54,7 @@ static inline pg_tensor pg_tensor_slice(const pg_tensor *t, int64_t i)
     return v;
 }
 
+/* Not for a packed matrix, whose rows are not in one piece. */
 static inline const void *pg_tensor_row(const pg_tensor *t, int64_t row)
 {
     return (const char *)t->data + row * t->stride[1];
