@@ -32,19 +32,18 @@ static float amax32(const float *x)
     return amax;
 }
 
-void pg_q8row_ref(pg_q8 y, const float *x, int64_t n)
+void pg_q8row_ref(pg_q8 *y, int64_t step, const float *x, int64_t n)
 {
-    for (int64_t b = 0; b < n / 32; b++) {
+    for (int64_t b = 0; b < n / 32; b++, y += step) {
         const float amax = amax32(x + 32 * b), inv = 127.0f / amax;
         const int whole = isfinite(inv) && amax > 0; /* false: zero, so small that inv overflows, or not finite */
-        y.d[b] = whole ? amax / 127.0f : isnan(amax) ? amax : 0.0f;
-        for (int64_t k = 2 * b; k < 2 * b + 2; k++) {
-            int sum = 0;
-            for (int64_t i = 16 * k; i < 16 * k + 16; i++) {
-                y.q[i] = whole ? (int8_t)rintf(x[i] * inv) : 0;
-                sum += y.q[i];
-            }
-            y.isum[k] = (int16_t)sum;
+        y->d = whole ? amax / 127.0f : isnan(amax) ? amax : 0.0f;
+        y->sum = 0;
+        for (int i = 0; i < 32; i++) {
+            y->q[i] = whole ? (int8_t)rintf(x[32 * b + i] * inv) : 0;
+            y->sum += y->q[i];
+            if (i == 15) y->low = y->sum;
         }
+        y->ds = y->d * (float)y->sum;
     }
 }
