@@ -80,6 +80,18 @@ void pg_gguf_item(const pg_key *key, int64_t i, pg_item *out)
     for (int64_t k = i - i % PG_MARK; k <= i; k++) out->text = pg_gguf_string(&p);
 }
 
+pg_text pg_gguf_stored(const pg_key *key)
+{
+    const uint8_t *begin = (const uint8_t *)key->name.data - 8, *end = key->data;
+    if (key->kind != STRING)
+        end += width[key->kind] * (size_t)(key->type == PG_KEY_ARRAY ? key->count : 1);
+    else if (key->type == PG_KEY_STRING)
+        end += key->count;
+    else
+        for (int64_t i = 0; i < key->count; i++) (void)pg_gguf_string(&end);
+    return (pg_text){ (const char *)begin, (size_t)(end - begin) };
+}
+
 /* ---- cursor ---- */
 
 typedef struct reader {

@@ -98,6 +98,8 @@ int pg_gguf_read(pg_source *s, pg_source *keys, pg_file *file, pg_error *err);
 void pg_gguf_item(const pg_key *key, int64_t i, pg_item *out);
 /* The string at *p; *p moves behind it. */
 pg_text pg_gguf_string(const uint8_t **p);
+/* The bytes of a key in the file: name, type, value. */
+pg_text pg_gguf_stored(const pg_key *key);
 
 /* folder.c: config.json and weights; one value of config.json. */
 int pg_folder_open(pg_source *s, const char *folder, pg_error *err);

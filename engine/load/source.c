@@ -262,3 +262,18 @@ int pg_source_key_index(const pg_source *s, const char *name)
     if (s->n_key == 0) return -1;
     return (int)*find(&s->key_index, s->key, sizeof *s->key, name, strlen(name)) - 1;
 }
+
+int pg_source_n_key(const pg_source *s)
+{
+    return s->dialect == PG_DIALECT_GGUF ? s->n_key : 0;
+}
+
+pg_text pg_source_key_name(const pg_source *s, int i)
+{
+    return s->key[i].name;
+}
+
+pg_text pg_source_key_stored(const pg_source *s, int i)
+{
+    return pg_gguf_stored(&s->key[i]);
+}

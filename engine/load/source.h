@@ -65,6 +65,11 @@ int pg_source_text_at(const pg_source *s, const char *name, int64_t i, pg_text *
  * and is returned. PG_ENOTFOUND when absent, PG_EFORMAT when it is not an array of strings. */
 int pg_source_each_text(const pg_source *s, const char *name, int (*see)(void *ud, int64_t i, pg_text text), void *ud,
                         pg_error *err);
+/* Keys by position, for writing a file anew: how many there are, the name of one, and its bytes as a GGUF file stores
+ * it (name, type, value). 0 keys when the source is no GGUF file. Good until the source is closed. */
+int pg_source_n_key(const pg_source *s);
+pg_text pg_source_key_name(const pg_source *s, int i);
+pg_text pg_source_key_stored(const pg_source *s, int i);
 
 /* Tensors. */
 int pg_source_n_tensor(const pg_source *s);
