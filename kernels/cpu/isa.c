@@ -128,23 +128,23 @@ pg_pack_fn *pg_pack_of(pg_dtype type)
     }
 }
 
-pg_qdot_fn *pg_qdot_of(pg_dtype type)
+pg_qmul_fn *pg_qmul_of(pg_dtype type)
 {
     switch (type) {
-    case PG_Q8_0: return pg_qdot_q8_0;
-    case PG_Q4_0: return pg_qdot_q4_0;
-    case PG_Q4_1: return pg_qdot_q4_1;
-    case PG_Q5_0: return pg_qdot_q5_0;
-    case PG_Q5_1: return pg_qdot_q5_1;
-    case PG_Q2_K: return pg_qdot_q2_k;
-    case PG_Q3_K: return pg_qdot_q3_k;
-    case PG_Q4_K: return pg_qdot_q4_k;
-    case PG_Q5_K: return pg_qdot_q5_k;
-    case PG_Q6_K: return pg_qdot_q6_k;
-    case PG_IQ4_NL: return pg_qdot_iq4_nl;
-    case PG_IQ4_XS: return pg_qdot_iq4_xs;
-    case PG_IQ2_XXS: return pg_qdot_iq2_xxs;
-    case PG_MXFP4: return pg_qdot_mxfp4;
+    case PG_Q8_0: return pg_qmul_q8_0;
+    case PG_Q4_0: return pg_qmul_q4_0;
+    case PG_Q4_1: return pg_qmul_q4_1;
+    case PG_Q5_0: return pg_qmul_q5_0;
+    case PG_Q5_1: return pg_qmul_q5_1;
+    case PG_Q2_K: return pg_qmul_q2_k;
+    case PG_Q3_K: return pg_qmul_q3_k;
+    case PG_Q4_K: return pg_qmul_q4_k;
+    case PG_Q5_K: return pg_qmul_q5_k;
+    case PG_Q6_K: return pg_qmul_q6_k;
+    case PG_IQ4_NL: return pg_qmul_iq4_nl;
+    case PG_IQ4_XS: return pg_qmul_iq4_xs;
+    case PG_IQ2_XXS: return pg_qmul_iq2_xxs;
+    case PG_MXFP4: return pg_qmul_mxfp4;
     default: return NULL;
     }
 }

@@ -62,20 +62,18 @@ float pg_fdot_avx2(const float *a, const float *b, int64_t n)
     return fold8(_mm256_add_ps(s, t));
 }
 
-/* Sums of bytes 0 .. 15 and 16 .. 31. */
-static inline void sums16(int16_t *isum, __m256i q)
+/* Sums of bytes 0 .. 15 and of 16 .. 31, in dwords 0 and 4. */
+static inline __m256i sums16(__m256i q)
 {
     const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), q);
     __m256i s = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
     s = _mm256_add_epi32(s, _mm256_srli_si256(s, 8));
-    s = _mm256_add_epi32(s, _mm256_srli_si256(s, 4));
-    isum[0] = (int16_t)_mm256_extract_epi16(s, 0);
-    isum[1] = (int16_t)_mm256_extract_epi16(s, 8);
+    return _mm256_add_epi32(s, _mm256_srli_si256(s, 4));
 }
 
-void pg_q8row_avx2(pg_q8 y, const float *x, int64_t n)
+void pg_q8row_avx2(pg_q8 *y, int64_t step, const float *x, int64_t n)
 {
-    for (int64_t b = 0; b < n / 32; b++, x += 32) {
+    for (int64_t b = 0; b < n / 32; b++, x += 32, y += step) {
         const float amax = amax32(x), inv = 127.0f / amax;
         __m256i q = _mm256_setzero_si256();
         if (isfinite(inv)) {
@@ -83,11 +81,14 @@ void pg_q8row_avx2(pg_q8 y, const float *x, int64_t n)
             __m256i part[4];
             for (int j = 0; j < 4; j++) part[j] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8 * j), by));
             q = narrow32(part);
-            y.d[b] = amax / 127.0f;
+            y->d = amax / 127.0f;
         } else { /* zero, or so small that inv overflows, or not finite */
-            y.d[b] = isnan(amax) ? amax : 0.0f;
+            y->d = isnan(amax) ? amax : 0.0f;
         }
-        _mm256_storeu_si256((__m256i *)(y.q + 32 * b), q);
-        sums16(y.isum + 2 * b, q);
+        const __m256i sums = sums16(q);
+        _mm256_storeu_si256((__m256i *)y->q, q);
+        y->low = _mm256_extract_epi32(sums, 0);
+        y->sum = y->low + _mm256_extract_epi32(sums, 4);
+        y->ds = y->d * (float)y->sum;
     }
 }

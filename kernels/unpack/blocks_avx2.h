@@ -1,7 +1,7 @@
 /* blocks_avx2: the codes of quantised blocks, 32 at a time, as bytes in element order; and the packed factors.
  *
- * Shared by unpack_avx2.c and qdot_avx2.c. Codes of formats with an offset come as stored (unsigned); the offset is
- * the caller's: unpacking subtracts it, the product subtracts it from the sum. Contracts and layouts: blocks.h. */
+ * For unpack_avx2.c. Codes of formats with an offset come as stored (unsigned); subtracting it is the caller's.
+ * Contracts and layouts: blocks.h. */
 #ifndef PG_BLOCKS_AVX2_H
 #define PG_BLOCKS_AVX2_H
 
