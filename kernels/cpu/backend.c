@@ -27,6 +27,20 @@ static pg_need need_of(const pg_code *code)
     return most;
 }
 
+/* Multiplications that follow each other and read the same rows, none of which another one writes. */
+static int group_at(const pg_code *code, int i)
+{
+    const pg_op *first = &code->op[i];
+    int n = 1;
+    if (first->code != PG_OP_MATMUL || first->a.matmul.batch != 1 || first->a.matmul.transposed) return 1;
+    for (const pg_op *op = first + 1; n < PG_GROUP && i + n < code->n_op; n++, op++)
+        if (op->code != PG_OP_MATMUL || op->src[0] != first->src[0] || op->dst == first->src[0] ||
+            op->a.matmul.batch != 1 || op->a.matmul.transposed ||
+            pg_matmul_rounds(code, op) != pg_matmul_rounds(code, first))
+            break;
+    return first->dst == first->src[0] ? 1 : n;
+}
+
 static int64_t memory(const pg_backend *b, const pg_code *code)
 {
     const pg_need need = need_of(code);
@@ -44,6 +58,9 @@ static int prepare(pg_backend *b, const pg_code *code)
         c->arena = NULL;
         return -1;
     }
+    c->group = malloc((size_t)code->n_op + 1);
+    if (!c->group) return -1;
+    for (int i = 0; i < code->n_op; i++) c->group[i] = (unsigned char)group_at(code, i);
     c->code = code;
     c->shared = c->arena + code->arena_bytes;
     c->scratch = c->shared + need.shared;
@@ -56,7 +73,7 @@ static void run(pg_backend *b, const pg_rows *rows, const pg_kv *kv)
     pg_cpu *c = (pg_cpu *)b;
     c->rows = rows;
     c->kv = kv;
-    for (int i = 0; i < c->code->n_op; i++) run_op[c->code->op[i].code](c, &c->code->op[i]);
+    for (int i = 0; i < c->code->n_op; i += c->group[i]) run_op[c->code->op[i].code](c, &c->code->op[i]);
 }
 
 static const void *read_value(pg_backend *b, pg_ref value)
@@ -69,6 +86,7 @@ static void close_cpu(pg_backend *b)
     pg_cpu *c = (pg_cpu *)b;
     pg_lanes_close(c->lanes);
     if (c->arena) munmap(c->arena, (size_t)c->map_bytes);
+    free(c->group);
     free(c);
 }
 

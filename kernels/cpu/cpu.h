@@ -20,7 +20,16 @@ typedef struct pg_cpu {
     int64_t map_bytes;
     const pg_rows *rows; /* of the step that is running */
     const pg_kv *kv;
+    unsigned char *group; /* [n_op] ops that op i runs: matrices that read the same rows go as one */
 } pg_cpu;
+
+enum { PG_GROUP = 4 }; /* ops of a group at most */
+
+/* Ops that run as one with this one, itself included. */
+static inline int pg_cpu_group(const pg_cpu *c, const pg_op *op)
+{
+    return c->group[op - c->code->op];
+}
 
 /* The op functions, one for each row of op.def. */
 #define PG_OP(code, row) void pg_cpu_##row(pg_cpu *c, const pg_op *op);
@@ -31,6 +40,7 @@ typedef struct pg_need {
     int64_t lane, shared;
 } pg_need;
 pg_need pg_matmul_need(const pg_code *code, const pg_op *op);
+int pg_matmul_rounds(const pg_code *code, const pg_op *op); /* a MATMUL op: its rows are rounded to 8 bits */
 pg_need pg_attn_need(const pg_code *code, const pg_op *op);
 pg_need pg_experts_need(const pg_code *code, const pg_op *op);
 
@@ -60,30 +70,31 @@ static inline int64_t pg_round_up(int64_t n, int64_t to)
     return (n + to - 1) / to * to;
 }
 
-/* ---- matmul_cpu.c: the two classes, for ops that multiply ------------------------------------------------------- */
+/* ---- matmul_cpu.c: rows times 16 outputs of a matrix, for ops that multiply --------------------------------------- */
 
-/* An activation row of the decode class: f32, and rounded when the weights are quantised. */
-typedef struct pg_act {
-    const float *f;
-    pg_q8 q;
-} pg_act;
+enum { PG_TILE = 128 }; /* rows that meet a panel at once: their sums stay in the first cache */
 
-/* True when decode-class rows meet this matrix as 8-bit integers. */
+/* How rows meet a matrix, see matmul.h: 8-bit products of packed weights; f32 with weights unpacked into panels
+ * (prefill class); f32 row by row (decode class). */
+enum { PG_MUL_8BIT, PG_MUL_PANEL, PG_MUL_DOT };
+
+/* Up to PG_TILE rows of activations: f32 rows, or rounded records [k / 32][n]. */
+typedef struct pg_acts {
+    const float *const *f;
+    const pg_q8 *q;
+    int n;
+} pg_acts;
+
+/* True when rows meet this matrix as 8-bit integers: then it is packed. */
 static inline int pg_is_rounded(const pg_code *code, const pg_tensor *w)
 {
     return pg_dtype_is_quant(w->dtype) && !code->exact;
 }
 
-/* Scratch bytes a lane needs for pg_panel_mul with up to n_row rows, and for pg_decode_mul. */
-int64_t pg_panel_scratch(int64_t n_row);
-int64_t pg_decode_scratch(int64_t k);
+/* Scratch bytes a lane needs for pg_mul with rows of k columns. */
+int64_t pg_mul_scratch(int64_t k);
 
-/* acc[n_row][16] = x[r] . w[o0 .. o0+15], prefill class; outputs past the matrix are 0. x: n_row pointers to K floats.
- * mem: the lane's scratch, pg_panel_scratch(n_row) bytes; acc is n_row * 16 floats of the caller's. */
-void pg_panel_mul(const pg_tensor *w, int64_t o0, const float *const *x, int n_row, float *acc, char *mem);
-
-/* y[r * y_step + i] = x[r] . w[o0 + i], i < n_o, decode class. mem: the lane's scratch. */
-void pg_decode_mul(const pg_tensor *w, int rounded, int64_t o0, int n_o, const pg_act *x, int n_row, float *y,
-                   int64_t y_step, char *mem);
+/* y[n][16] = x . w[o0 .. o0 + 15]; outputs past the matrix are not to be used. o0: a multiple of 16. */
+void pg_mul(int how, const pg_tensor *w, int64_t o0, const pg_acts *x, float *y, char *mem);
 
 #endif

@@ -1,23 +1,23 @@
-/* matmul_cpu.c: the op. Outputs are split over lanes in panels of 16 (prefill class) or runs of rows (decode class).
+/* matmul_cpu.c: the op. Matrices that read the same rows run as one; items are runs of panels, handed to the lanes.
  *
- * Prefill class: 16 weight rows are unpacked 256 columns at a time, turned into a [k][16] panel, and pg_fpanel adds that
- * panel to every row's 16 sums; since it starts from the sums so far, each (row, output) is one chain over k = 0 .. K-1
- * whatever the tiling. Decode class: whole stored rows are met by one activation row after the other.
- * Source: register-blocked GEMM over packed panels, Goto, van de Geijn, Anatomy of High-Performance Matrix
- * Multiplication, 2008. */
+ * 8-bit: rows are rounded once, a tile of up to PG_TILE of them meets panel after panel while its records stay in the
+ * second cache. Floats: 16 weight rows are unpacked 256 columns at a time, turned into a [k][16] panel, and pg_fpanel
+ * adds that panel to every row's 16 sums; since it starts from the sums so far, each (row, output) is one chain over
+ * k = 0 .. K-1 whatever the tiling. */
 #include "../cpu/cpu.h"
 #include "../unpack/unpack.h"
 
-enum { KB = 256, DECODE_RUN = 32 }; /* columns unpacked at a time; outputs of an item in the decode class */
+enum {
+    KB = 256,          /* columns unpacked at a time */
+    RUN = 8,           /* panels of an item at most */
+    RUN_BYTES = 16384, /* and at least so many bytes of them when there are few rows */
+    ALONE = 4          /* up to so many rows are rounded by the caller: waking lanes costs more */
+};
 
-int64_t pg_panel_scratch(int64_t n_row)
+int64_t pg_mul_scratch(int64_t k)
 {
-    return PG_PANEL * KB * 2 * (int64_t)sizeof(float) + pg_round_up(n_row * (int64_t)sizeof(float *), 64);
-}
-
-int64_t pg_decode_scratch(int64_t k)
-{
-    return pg_round_up(k * (int64_t)sizeof(float), 64);
+    return PG_PANEL * KB * 2 * (int64_t)sizeof(float) + pg_round_up(PG_TILE * (int64_t)sizeof(float *), 64) +
+           pg_round_up(k * (int64_t)sizeof(float), 64);
 }
 
 /* [16][kb] with row stride KB -> [kb][16] */
@@ -27,36 +27,48 @@ static void turn(float *panel, const float *rows, int kb)
         for (int o = 0; o < PG_PANEL; o++) panel[k * PG_PANEL + o] = rows[o * KB + k];
 }
 
-void pg_panel_mul(const pg_tensor *w, int64_t o0, const float *const *x, int n_row, float *acc, char *mem)
+static int outputs_at(const pg_tensor *w, int64_t o0)
+{
+    return w->shape[1] - o0 < PG_PANEL ? (int)(w->shape[1] - o0) : PG_PANEL;
+}
+
+static void mul_panel(const pg_tensor *w, int64_t o0, const pg_acts *x, float *y, char *mem)
 {
     const int64_t K = w->shape[0];
-    const int n_o = w->shape[1] - o0 < PG_PANEL ? (int)(w->shape[1] - o0) : PG_PANEL;
+    const int n_o = outputs_at(w, o0);
     float *panel = (float *)mem, *rows = panel + PG_PANEL * KB;
     const float **at = (const float **)(rows + PG_PANEL * KB);
-    memset(acc, 0, (size_t)n_row * PG_PANEL * sizeof(float));
+    memset(y, 0, (size_t)x->n * PG_PANEL * sizeof(float));
     memset(rows + n_o * KB, 0, (size_t)(PG_PANEL - n_o) * KB * sizeof(float));
     for (int64_t k0 = 0; k0 < K; k0 += KB) {
         const int kb = K - k0 < KB ? (int)(K - k0) : KB;
         for (int o = 0; o < n_o; o++) pg_unpack_row(rows + o * KB, w, o0 + o, k0, kb);
         turn(panel, rows, kb);
-        for (int r = 0; r < n_row; r++) at[r] = x[r] + k0;
-        pg_fpanel(acc, at, panel, n_row, kb);
+        for (int r = 0; r < x->n; r++) at[r] = x->f[r] + k0;
+        pg_fpanel(y, at, panel, x->n, kb);
     }
 }
 
-void pg_decode_mul(const pg_tensor *w, int rounded, int64_t o0, int n_o, const pg_act *x, int n_row, float *y,
-                   int64_t y_step, char *mem)
+static void mul_dot(const pg_tensor *w, int64_t o0, const pg_acts *x, float *y, char *mem)
 {
     const int64_t K = w->shape[0];
-    float *row = (float *)mem;
-    for (int i = 0; i < n_o; i++) {
-        if (rounded) {
-            pg_qdot_fn *dot = pg_qdot_of(w->dtype);
-            for (int r = 0; r < n_row; r++) y[r * y_step + i] = dot(pg_tensor_row(w, o0 + i), x[r].q, K);
-        } else {
-            pg_unpack_row(row, w, o0 + i, 0, K);
-            for (int r = 0; r < n_row; r++) y[r * y_step + i] = pg_fdot(row, x[r].f, K);
-        }
+    const int n_o = outputs_at(w, o0);
+    for (int o = 0; o < n_o; o++) {
+        const float *row = (float *)mem;
+        if (w->dtype == PG_F32)
+            row = pg_tensor_row(w, o0 + o);
+        else
+            pg_unpack_row((float *)mem, w, o0 + o, 0, K);
+        for (int r = 0; r < x->n; r++) y[r * PG_PANEL + o] = pg_fdot(row, x->f[r], K);
+    }
+}
+
+void pg_mul(int how, const pg_tensor *w, int64_t o0, const pg_acts *x, float *y, char *mem)
+{
+    switch (how) {
+    case PG_MUL_8BIT: pg_qmul_of(w->dtype)(y, pg_panel_at(w, o0), x->q, x->n, w->shape[0]); break;
+    case PG_MUL_PANEL: mul_panel(w, o0, x, y, mem); break;
+    default: mul_dot(w, o0, x, y, mem);
     }
 }
 
@@ -64,163 +76,176 @@ void pg_decode_mul(const pg_tensor *w, int rounded, int64_t o0, int n_o, const p
 
 typedef struct job {
     pg_cpu *c;
-    const pg_op *op;
+    const pg_op *op; /* [n_op] */
+    int n_op, how;
     const float *x;
-    float *y;
-    int xw, yw;       /* words a row of x and y */
-    int n_pre, n_row; /* rows of the prefill class, of both */
-    int64_t K, N;
-    int panels, runs; /* items a matrix */
-    pg_act *act;      /* [batch][decode rows] */
+    int xw;          /* words a row of x */
+    int row0, n_row; /* the rows that are multiplied this way */
+    int64_t K;
+    pg_q8 *act;                         /* [batch] of tiles of [K / 32][rows of the tile] */
+    int run[PG_GROUP], items[PG_GROUP]; /* panels an item; items of a matrix */
 } job;
 
-/* Row r as matrix b reads it, and as it writes it. */
+/* Row r as matrix b of an op reads it. */
 static const float *x_at(const job *j, int b, int r)
 {
-    return j->x + (int64_t)r * j->xw + (int64_t)b * j->op->a.matmul.x_step;
+    return j->x + (int64_t)(j->row0 + r) * j->xw + (int64_t)b * j->op->a.matmul.x_step;
 }
 
-static float *y_at(const job *j, int b, int r)
+static int tile_rows(const job *j, int r0)
 {
-    return j->y + (int64_t)r * j->yw + (int64_t)b * j->op->a.matmul.y_step;
+    return j->n_row - r0 < PG_TILE ? j->n_row - r0 : PG_TILE;
 }
 
-/* The transposed form, both classes: w is {N, K}, whose rows are panel rows already. */
-static void turned_item(const job *j, int b, int64_t o0, const float **x, float *acc, char *mem)
+static pg_q8 *tile_at(const job *j, int b, int r0)
 {
-    const pg_tensor w = pg_tensor_slice(j->op->w, b);
-    const pg_dtype_info *info = pg_dtype_get(w.dtype);
-    const int64_t step = w.dtype == PG_FP8 ? 128 : info->block; /* where unpacking may begin */
-    const int64_t c0 = o0 / step * step;
-    const int n_o = j->N - o0 < PG_PANEL ? (int)(j->N - o0) : PG_PANEL;
-    const int64_t c1 = pg_round_up(o0 + n_o, step) < j->N ? pg_round_up(o0 + n_o, step) : j->N;
-    float *panel = (float *)mem, *row = panel + PG_PANEL * KB;
-    const float **at = (const float **)(row + PG_PANEL * KB);
-    memset(acc, 0, (size_t)j->n_row * PG_PANEL * sizeof(float));
-    for (int64_t k0 = 0; k0 < j->K; k0 += KB) {
-        const int kb = j->K - k0 < KB ? (int)(j->K - k0) : KB;
-        memset(panel, 0, (size_t)kb * PG_PANEL * sizeof(float));
-        for (int k = 0; k < kb; k++) {
-            pg_unpack_row(row, &w, k0 + k, c0, c1 - c0);
-            memcpy(panel + k * PG_PANEL, row + (o0 - c0), (size_t)n_o * sizeof(float));
-        }
-        for (int r = 0; r < j->n_row; r++) at[r] = x[r] + k0;
-        pg_fpanel(acc, at, panel, j->n_row, kb);
-    }
+    return j->act + ((int64_t)b * j->n_row + r0) * (j->K / 32);
 }
 
-static void put(const job *j, int b, int64_t o0, int r0, int n, const float *acc)
-{
-    const pg_op *op = j->op;
-    const int n_o = j->N - o0 < PG_PANEL ? (int)(j->N - o0) : PG_PANEL;
-    for (int r = 0; r < n; r++) {
-        float *y = y_at(j, b, r0 + r) + o0;
-        for (int o = 0; o < n_o; o++)
-            y[o] = acc[r * PG_PANEL + o] * op->a.matmul.scale + (op->v ? op->v[(int64_t)b * j->N + o0 + o] : 0.0f);
-    }
-}
-
-static void prefill_item(void *arg, int item, int lane)
-{
-    const job *j = arg;
-    const pg_op *op = j->op;
-    const int b = item / j->panels;
-    const int64_t o0 = (int64_t)(item % j->panels) * PG_PANEL;
-    const int n = op->a.matmul.transposed ? j->n_row : j->n_pre;
-    char *mem = pg_cpu_lane(j->c, lane);
-    float *acc = (float *)mem;
-    mem += pg_round_up((int64_t)n * PG_PANEL * (int64_t)sizeof(float), 64);
-    const float **x = (const float **)mem;
-    mem += pg_round_up(n * (int64_t)sizeof(float *), 64);
-    for (int r = 0; r < n; r++) x[r] = x_at(j, b, r);
-    if (op->a.matmul.transposed) {
-        turned_item(j, b, o0, x, acc, mem);
-    } else {
-        const pg_tensor w = pg_tensor_slice(op->w, b);
-        pg_panel_mul(&w, o0, x, n, acc, mem);
-    }
-    put(j, b, o0, 0, n, acc);
-}
-
-static int rounded(const job *j)
-{
-    return pg_is_rounded(j->c->code, j->op->w) && !j->op->a.matmul.exact;
-}
-
-static void round_item(void *arg, int item, int lane)
+static void round_row(void *arg, int item, int lane)
 {
     (void)lane;
     const job *j = arg;
-    pg_q8row(j->act[item].q, j->act[item].f, j->K);
+    const int b = item / j->n_row, r = item % j->n_row, r0 = r / PG_TILE * PG_TILE;
+    pg_q8row(tile_at(j, b, r0) + (r - r0), tile_rows(j, r0), x_at(j, b, r), j->K);
 }
 
-static void decode_item(void *arg, int item, int lane)
+static void round_rows(job *j)
+{
+    const int n = j->n_row * j->op->a.matmul.batch;
+    j->act = (pg_q8 *)j->c->shared;
+    if (n > ALONE)
+        pg_lanes_run(j->c->lanes, round_row, j, n);
+    else
+        for (int i = 0; i < n; i++) round_row(j, i, 0);
+}
+
+static void put(const job *j, const pg_op *op, int b, int64_t o0, int r0, int n, const float *sum)
+{
+    const int yw = pg_cpu_width(j->c, op->dst), n_o = outputs_at(op->w, o0);
+    const float *bias = op->v ? op->v + (int64_t)b * op->w->shape[1] + o0 : NULL;
+    float *y = pg_cpu_rows(j->c, op->dst) + (int64_t)(j->row0 + r0) * yw + (int64_t)b * op->a.matmul.y_step + o0;
+    for (int r = 0; r < n; r++, y += yw, sum += PG_PANEL)
+        for (int o = 0; o < n_o; o++) y[o] = sum[o] * op->a.matmul.scale + (bias ? bias[o] : 0.0f);
+}
+
+static void mul_item(void *arg, int item, int lane)
+{
+    const job *j = arg;
+    int i = 0;
+    for (; item >= j->items[i] * j->op[i].a.matmul.batch; i++) item -= j->items[i] * j->op[i].a.matmul.batch;
+    const pg_op *op = &j->op[i];
+    const int b = item / j->items[i];
+    const pg_tensor w = pg_tensor_slice(op->w, b);
+    const int64_t from = (int64_t)(item % j->items[i]) * j->run[i] * PG_PANEL, end = from + j->run[i] * PG_PANEL;
+    const int64_t to = end < w.shape[1] ? end : w.shape[1];
+    float *sum = (float *)pg_cpu_lane(j->c, lane);
+    const float **f = (const float **)(sum + PG_TILE * PG_PANEL);
+    char *mem = (char *)(f + PG_TILE);
+    for (int r0 = 0; r0 < j->n_row; r0 += PG_TILE) {
+        const pg_acts x = { f, tile_at(j, b, r0), tile_rows(j, r0) };
+        for (int r = 0; r < x.n; r++) f[r] = x_at(j, b, r0 + r);
+        for (int64_t o0 = from; o0 < to; o0 += PG_PANEL) {
+            pg_mul(j->how, &w, o0, &x, sum, mem);
+            put(j, op, b, o0, r0, x.n, sum);
+        }
+    }
+}
+
+/* Few rows: items of so many bytes that handing them out costs nothing beside reading them. */
+static void multiply(job *j)
+{
+    int n = 0;
+    for (int i = 0; i < j->n_op; i++) {
+        const pg_tensor *w = j->op[i].w;
+        const int panels = (int)((w->shape[1] + PG_PANEL - 1) / PG_PANEL);
+        int run = panels * j->op[i].a.matmul.batch / (4 * j->c->n_lane);
+        if (j->n_row <= ALONE && run * PG_PANEL * w->stride[1] < RUN_BYTES)
+            run = (int)(RUN_BYTES / (PG_PANEL * w->stride[1]));
+        j->run[i] = run < 1 ? 1 : run > RUN ? RUN : run;
+        j->items[i] = (panels + j->run[i] - 1) / j->run[i];
+        n += j->items[i] * j->op[i].a.matmul.batch;
+    }
+    pg_lanes_run(j->c->lanes, mul_item, j, n);
+}
+
+/* ---- the transposed form: w is {N, K}, whose rows are panel rows already; floats, both classes ------------------- */
+
+static void turned_item(void *arg, int item, int lane)
 {
     const job *j = arg;
     const pg_op *op = j->op;
-    const int b = item / j->runs, n_row = j->n_row - j->n_pre;
-    const int64_t o0 = (int64_t)(item % j->runs) * DECODE_RUN;
-    const int n_o = j->N - o0 < DECODE_RUN ? (int)(j->N - o0) : DECODE_RUN;
+    const int64_t N = op->w->shape[0], panels = (N + PG_PANEL - 1) / PG_PANEL;
+    const int b = (int)(item / panels);
+    const int64_t o0 = item % panels * PG_PANEL;
     const pg_tensor w = pg_tensor_slice(op->w, b);
-    float *y = y_at(j, b, j->n_pre) + o0;
-    pg_decode_mul(&w, rounded(j), o0, n_o, j->act + (int64_t)b * n_row, n_row, y, j->yw, pg_cpu_lane(j->c, lane));
-    for (int r = 0; r < n_row; r++)
-        for (int i = 0; i < n_o; i++)
-            y[(int64_t)r * j->yw + i] =
-                y[(int64_t)r * j->yw + i] * op->a.matmul.scale + (op->v ? op->v[(int64_t)b * j->N + o0 + i] : 0.0f);
+    const int64_t step = w.dtype == PG_FP8 ? 128 : pg_dtype_get(w.dtype)->block; /* where unpacking may begin */
+    const int64_t c0 = o0 / step * step;
+    const int n_o = N - o0 < PG_PANEL ? (int)(N - o0) : PG_PANEL;
+    const int64_t c1 = pg_round_up(o0 + n_o, step) < N ? pg_round_up(o0 + n_o, step) : N;
+    float *sum = (float *)pg_cpu_lane(j->c, lane), *panel = sum + PG_TILE * PG_PANEL, *row = panel + PG_PANEL * KB;
+    const float **at = (const float **)(row + PG_PANEL * KB);
+    const int yw = pg_cpu_width(j->c, op->dst);
+    for (int r0 = 0; r0 < j->n_row; r0 += PG_TILE) {
+        const int n = tile_rows(j, r0);
+        memset(sum, 0, (size_t)n * PG_PANEL * sizeof(float));
+        for (int64_t k0 = 0; k0 < j->K; k0 += KB) {
+            const int kb = j->K - k0 < KB ? (int)(j->K - k0) : KB;
+            memset(panel, 0, (size_t)kb * PG_PANEL * sizeof(float));
+            for (int k = 0; k < kb; k++) {
+                pg_unpack_row(row, &w, k0 + k, c0, c1 - c0);
+                memcpy(panel + k * PG_PANEL, row + (o0 - c0), (size_t)n_o * sizeof(float));
+            }
+            for (int r = 0; r < n; r++) at[r] = x_at(j, b, r0 + r) + k0;
+            pg_fpanel(sum, at, panel, n, kb);
+        }
+        float *y = pg_cpu_rows(j->c, op->dst) + (int64_t)r0 * yw + (int64_t)b * op->a.matmul.y_step + o0;
+        for (int r = 0; r < n; r++, y += yw)
+            for (int o = 0; o < n_o; o++) y[o] = sum[r * PG_PANEL + o] * op->a.matmul.scale;
+    }
 }
 
-/* Lay the decode rows' activations into the shared scratch; rounds them when the weights are quantised. */
-static void make_acts(job *j)
+int pg_matmul_rounds(const pg_code *code, const pg_op *op)
 {
-    pg_cpu *c = j->c;
-    const pg_op *op = j->op;
-    const int n = j->n_row - j->n_pre, batch = op->a.matmul.batch;
-    char *mem = c->shared;
-    j->act = (pg_act *)mem;
-    mem += pg_round_up((int64_t)sizeof(pg_act) * n * batch, 64);
-    for (int b = 0; b < batch; b++)
-        for (int r = 0; r < n; r++) {
-            pg_act *a = &j->act[b * n + r];
-            a->f = x_at(j, b, j->n_pre + r);
-            if (!rounded(j)) continue;
-            a->q = pg_q8_view(mem, j->K);
-            mem += pg_q8_bytes(j->K);
-        }
-    if (rounded(j)) pg_lanes_run(c->lanes, round_item, j, n * batch);
+    return pg_is_rounded(code, op->w) && !op->a.matmul.exact && !op->a.matmul.transposed;
 }
 
 void pg_cpu_matmul(pg_cpu *c, const pg_op *op)
 {
-    const int turned = op->a.matmul.transposed;
+    const int turned = op->a.matmul.transposed, n = pg_cpu_count(c, op->src[0]);
+    const int n_pre = pg_cpu_count_prefill(c, op->src[0]);
     job j = { .c = c,
               .op = op,
+              .n_op = pg_cpu_group(c, op),
               .x = pg_cpu_rows(c, op->src[0]),
-              .y = pg_cpu_rows(c, op->dst),
               .xw = pg_cpu_width(c, op->src[0]),
-              .yw = pg_cpu_width(c, op->dst),
-              .n_pre = pg_cpu_count_prefill(c, op->src[0]),
-              .n_row = pg_cpu_count(c, op->src[0]),
-              .K = op->w->shape[turned],
-              .N = op->w->shape[!turned] };
-    j.panels = (int)((j.N + PG_PANEL - 1) / PG_PANEL);
-    j.runs = (int)((j.N + DECODE_RUN - 1) / DECODE_RUN);
-    if (turned ? j.n_row : j.n_pre) pg_lanes_run(c->lanes, prefill_item, &j, op->a.matmul.batch * j.panels);
-    if (!turned && j.n_row > j.n_pre) {
-        make_acts(&j);
-        pg_lanes_run(c->lanes, decode_item, &j, op->a.matmul.batch * j.runs);
+              .n_row = n,
+              .K = op->w->shape[turned] };
+    if (turned) {
+        pg_lanes_run(c->lanes, turned_item, &j,
+                     (int)(op->a.matmul.batch * ((op->w->shape[0] + PG_PANEL - 1) / PG_PANEL)));
+        return;
+    }
+    if (pg_matmul_rounds(c->code, op)) {
+        j.how = PG_MUL_8BIT;
+        round_rows(&j);
+        multiply(&j);
+        return;
+    }
+    for (int class = 0; class < 2; class ++) {
+        j.row0 = class ? n_pre : 0;
+        j.n_row = class ? n - n_pre : n_pre;
+        j.how = class ? PG_MUL_DOT : PG_MUL_PANEL;
+        if (j.n_row) multiply(&j);
     }
 }
 
 pg_need pg_matmul_need(const pg_code *code, const pg_op *op)
 {
-    const int turned = op->a.matmul.transposed;
-    const int64_t K = op->w->shape[turned];
+    const int64_t K = op->w->shape[op->a.matmul.transposed];
     const int64_t n = code->value[op->src[0]].rows == PG_ROWS_ALL ? code->max_rows : code->max_sampled;
-    const int64_t acts = (int64_t)code->max_decode * op->a.matmul.batch;
-    pg_need need = { .lane = pg_panel_scratch(n) + pg_round_up(n * PG_PANEL * (int64_t)sizeof(float), 64) +
-                             pg_round_up(n * (int64_t)sizeof(float *), 64) };
-    if (pg_decode_scratch(K) > need.lane) need.lane = pg_decode_scratch(K);
-    if (!turned) need.shared = pg_round_up((int64_t)sizeof(pg_act) * acts, 64) + acts * (int64_t)pg_q8_bytes(K + 32);
+    pg_need need = { .lane =
+                         PG_TILE * (PG_PANEL * (int64_t)sizeof(float) + (int64_t)sizeof(float *)) + pg_mul_scratch(K) };
+    if (pg_matmul_rounds(code, op)) need.shared = n * op->a.matmul.batch * (K / 32) * (int64_t)sizeof(pg_q8);
     return need;
 }

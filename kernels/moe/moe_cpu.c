@@ -1,30 +1,37 @@
 /* moe_cpu.c: the routed experts of a layer as two grouped multiplications.
  *
  * (row, expert) pairs are sorted by expert, so an expert's weights are read once however many rows chose it. The first
- * pass makes the hidden values of all pairs (gate and up side by side, the activation between), the second adds each
- * pair's share to its row: a lane owns columns of the output and visits experts in ascending order, so a row's sum runs
- * over its own experts in a fixed order whatever else is in the batch. Both arithmetic classes of matmul.h, each row in
- * its own. Source: grouped expert GEMM, Gale et al., MegaBlocks, 2022 (the grouping only). */
+ * pass makes the hidden values of all pairs: gate and up side by side, the activation between, and the rounding for the
+ * second pass at once, while 32 of them are at hand. The second adds each pair's share to its row: an item owns columns
+ * of the output and visits experts in ascending order, so a row's sum runs over its own experts in a fixed order
+ * whatever else is in the batch. Rows whose experts are multiplied in floats go class by class (matmul.h).
+ * Source: grouped expert GEMM, Gale et al., MegaBlocks, 2022 (the grouping only). */
 #include "../cpu/cpu.h"
 #include "../glu/glu.h"
 
-enum { RUN = 32 }; /* outputs of an item in the decode class */
+enum {
+    PAIR = 2 * PG_PANEL, /* hidden values made at a time: what is rounded together */
+    WIDE = 8 * PG_PANEL, /* columns of an item of the second pass at most: hidden rows are read once for so many */
+    FEW = 4              /* rows that make their items small, and that the caller rounds himself */
+};
 
 typedef struct job {
     pg_cpu *c;
     const pg_experts *e;
     const float *x;  /* [T, D] */
     float *y;        /* [T, D] */
-    int row0, n_row; /* the rows of this class */
+    int row0, n_row; /* the rows of this call */
+    int in, out;     /* PG_MUL_*: how rows meet gate and up, how hidden values meet down */
+    int in_by8[2];   /* gate, up are met as 8-bit integers */
     int n_pair, n_group;
-    int32_t *start;  /* [n_group + 1] first pair of a group */
-    int32_t *expert; /* [n_group] its expert, ascending */
-    int32_t *row;    /* [n_pair] row of a pair */
-    float *weight;   /* [n_pair] */
-    float *hidden;   /* [n_pair, F] */
-    pg_act *act_x;   /* [n_row] */
-    pg_act *act_h;   /* [n_pair] */
-    int panels;      /* items a group (first pass) or in all (second) */
+    int32_t *start;   /* [n_group + 1] first pair of a group */
+    int32_t *expert;  /* [n_group] its expert, ascending */
+    int32_t *row;     /* [n_pair] row of a pair */
+    float *weight;    /* [n_pair] */
+    float *hidden;    /* [n_pair, F], unless rounded */
+    pg_q8 *act_x;     /* [n_row][D / 32] records of a row together */
+    pg_q8 *act_h;     /* pairs of a tile of a group: [F / 32][tile] */
+    int parts, width; /* items of a group in the first pass; columns of an item in the second */
 } job;
 
 /* Pairs of rows row0 .. row0 + n_row - 1, sorted by expert and then by row. */
@@ -55,15 +62,99 @@ static void group_pairs(job *j, const int32_t *pick, int pick_width)
         }
 }
 
-static void activate(const job *j, int e, float *h, const float *g, const float *u, int64_t o0, int n)
+static int at_most(int64_t left, int n)
 {
-    float gate[RUN], up[RUN];
-    for (int i = 0; i < n; i++) {
-        gate[i] = g[i] + (j->e->gate_bias ? j->e->gate_bias[(int64_t)e * j->e->n_ff + o0 + i] : 0.0f);
-        up[i] = u[i] + (j->e->up_bias ? j->e->up_bias[(int64_t)e * j->e->n_ff + o0 + i] : 0.0f);
-    }
-    pg_glu(h, gate, up, n, j->e->glu, j->e->limit);
+    return left < n ? (int)left : n;
 }
+
+/* ---- first pass ----------------------------------------------------------------------------------------------------- */
+
+/* A lane's scratch. */
+typedef struct room {
+    float *gate, *up; /* [PG_TILE][16] */
+    float *h;         /* [PG_TILE][32] */
+    const float **f;  /* [PG_TILE] */
+    pg_q8 *q;         /* [D / 32][PG_TILE] */
+    char *mem;        /* pg_mul's */
+} room;
+
+static int64_t room_bytes(const pg_experts *e)
+{
+    const int64_t row = (2 * PG_PANEL + PAIR) * (int64_t)sizeof(float) + (int64_t)sizeof(float *);
+    return PG_TILE * (row + (e->n_embd + 31) / 32 * (int64_t)sizeof(pg_q8));
+}
+
+static room room_at(char *mem, const pg_experts *e)
+{
+    room m = { .gate = (float *)mem, .mem = mem + room_bytes(e) };
+    m.up = m.gate + PG_TILE * PG_PANEL;
+    m.h = m.up + PG_TILE * PG_PANEL;
+    m.f = (const float **)(m.h + PG_TILE * PAIR);
+    m.q = (pg_q8 *)(m.f + PG_TILE);
+    return m;
+}
+
+/* The rows of pairs first .. first + n - 1, in the forms that gate and up want. A single row is where it is. */
+static pg_acts gather(const job *j, const room *m, int first, int n)
+{
+    const int64_t blocks = j->e->n_embd / 32;
+    for (int i = 0; i < n; i++) m->f[i] = j->x + (int64_t)j->row[first + i] * j->e->n_embd;
+    const pg_q8 *one = j->act_x ? j->act_x + (j->row[first] - j->row0) * blocks : NULL;
+    if (!one || n == 1) return (pg_acts){ m->f, one, n };
+    for (int i = 0; i < n; i++) {
+        const pg_q8 *from = j->act_x + (j->row[first + i] - j->row0) * blocks;
+        for (int64_t b = 0; b < blocks; b++) m->q[b * n + i] = from[b];
+    }
+    return (pg_acts){ m->f, m->q, n };
+}
+
+/* n_o hidden values of each row from its 16 gate and up sums. */
+static void activate(const job *j, int e, const room *m, int n, int64_t o0, int n_o, float *h)
+{
+    const float *gb = j->e->gate_bias ? j->e->gate_bias + (int64_t)e * j->e->n_ff + o0 : NULL;
+    const float *ub = j->e->up_bias ? j->e->up_bias + (int64_t)e * j->e->n_ff + o0 : NULL;
+    for (int i = 0; i < n; i++, h += PAIR) {
+        float *g = m->gate + i * PG_PANEL, *u = m->up + i * PG_PANEL;
+        for (int o = 0; gb && o < n_o; o++) g[o] += gb[o];
+        for (int o = 0; ub && o < n_o; o++) u[o] += ub[o];
+        pg_glu(h, g, u, n_o, j->e->glu, j->e->limit);
+    }
+}
+
+/* Hidden values o0 .. o0 + 31 of a tile of pairs of expert e. */
+static void hidden_pair(const job *j, int e, const room *m, const pg_acts *x, int first, int64_t o0)
+{
+    const int64_t F = j->e->n_ff;
+    const int how[2] = { j->in_by8[0] ? PG_MUL_8BIT : j->in, j->in_by8[1] ? PG_MUL_8BIT : j->in };
+    for (int i = 0; i < 2 && o0 + i * PG_PANEL < F; i++) {
+        const int64_t o = o0 + i * PG_PANEL;
+        pg_mul(how[0], &j->e->gate[e], o, x, m->gate, m->mem);
+        pg_mul(how[1], &j->e->up[e], o, x, m->up, m->mem);
+        activate(j, e, m, x->n, o, at_most(F - o, PG_PANEL), m->h + i * PG_PANEL);
+    }
+    for (int i = 0; i < x->n; i++) {
+        const float *h = m->h + i * PAIR;
+        if (j->out == PG_MUL_8BIT)
+            pg_q8row(j->act_h + first * (F / 32) + o0 / 32 * x->n + i, 1, h, PAIR);
+        else
+            memcpy(j->hidden + (first + i) * F + o0, h, (size_t)at_most(F - o0, PAIR) * sizeof(float));
+    }
+}
+
+static void hidden_item(void *arg, int item, int lane)
+{
+    const job *j = arg;
+    const int g = item / j->parts, part = item % j->parts, e = j->expert[g];
+    const int64_t pairs = (j->e->n_ff + PAIR - 1) / PAIR;
+    const room m = room_at(pg_cpu_lane(j->c, lane), j->e);
+    for (int first = j->start[g]; first < j->start[g + 1]; first += PG_TILE) {
+        const pg_acts x = gather(j, &m, first, at_most(j->start[g + 1] - first, PG_TILE));
+        for (int64_t p = pairs * part / j->parts; p < pairs * (part + 1) / j->parts; p++)
+            hidden_pair(j, e, &m, &x, first, p * PAIR);
+    }
+}
+
+/* ---- second pass ----------------------------------------------------------------------------------------------------- */
 
 static void add_share(const job *j, int e, int pair, const float *part, int64_t o0, int n)
 {
@@ -72,138 +163,55 @@ static void add_share(const job *j, int e, int pair, const float *part, int64_t 
     for (int i = 0; i < n; i++) y[i] += j->weight[pair] * (part[i] + (bias ? bias[i] : 0.0f));
 }
 
-static void clear_columns(const job *j, int64_t o0, int n)
+static void clear_columns(const job *j, int64_t o0, int64_t n)
 {
     for (int r = 0; r < j->n_row; r++)
         memset(j->y + (int64_t)(j->row0 + r) * j->e->n_embd + o0, 0, (size_t)n * sizeof(float));
 }
 
-static int at_most(int64_t left, int n)
-{
-    return left < n ? (int)left : n;
-}
-
-/* ---- prefill class ---------------------------------------------------------------------------------------------- */
-
-static void hidden_panel(void *arg, int item, int lane)
+static void output_item(void *arg, int item, int lane)
 {
     const job *j = arg;
-    const int g = item / j->panels, e = j->expert[g], first = j->start[g], n = j->start[g + 1] - first;
-    const int64_t o0 = (int64_t)(item % j->panels) * PG_PANEL, F = j->e->n_ff;
-    const int n_o = at_most(F - o0, PG_PANEL);
-    char *mem = pg_cpu_lane(j->c, lane);
-    float *gate = (float *)mem, *up = gate + (int64_t)n * PG_PANEL;
-    const float **x = (const float **)(up + (int64_t)n * PG_PANEL);
-    mem = (char *)x + pg_round_up(n * (int64_t)sizeof(float *), 64);
-    for (int i = 0; i < n; i++) x[i] = j->x + (int64_t)j->row[first + i] * j->e->n_embd;
-    pg_panel_mul(&j->e->gate[e], o0, x, n, gate, mem);
-    pg_panel_mul(&j->e->up[e], o0, x, n, up, mem);
-    for (int i = 0; i < n; i++)
-        activate(j, e, j->hidden + (int64_t)(first + i) * F + o0, gate + i * PG_PANEL, up + i * PG_PANEL, o0, n_o);
-}
-
-static void output_panel(void *arg, int item, int lane)
-{
-    const job *j = arg;
-    const int64_t o0 = (int64_t)item * PG_PANEL;
-    const int n_o = at_most(j->e->n_embd - o0, PG_PANEL);
-    clear_columns(j, o0, n_o);
-    for (int g = 0; g < j->n_group; g++) {
-        const int e = j->expert[g], first = j->start[g], n = j->start[g + 1] - first;
-        char *mem = pg_cpu_lane(j->c, lane);
-        float *part = (float *)mem;
-        const float **h = (const float **)(part + (int64_t)n * PG_PANEL);
-        mem = (char *)h + pg_round_up(n * (int64_t)sizeof(float *), 64);
-        for (int i = 0; i < n; i++) h[i] = j->hidden + (int64_t)(first + i) * j->e->n_ff;
-        pg_panel_mul(&j->e->down[e], o0, h, n, part, mem);
-        for (int i = 0; i < n; i++) add_share(j, e, first + i, part + i * PG_PANEL, o0, n_o);
-    }
-}
-
-/* ---- decode class ----------------------------------------------------------------------------------------------- */
-
-static void round_x(void *arg, int item, int lane)
-{
-    (void)lane;
-    const job *j = arg;
-    pg_q8row(j->act_x[item].q, j->act_x[item].f, j->e->n_embd);
-}
-
-static void round_hidden(void *arg, int item, int lane)
-{
-    (void)lane;
-    const job *j = arg;
-    pg_q8row(j->act_h[item].q, j->act_h[item].f, j->e->n_ff);
-}
-
-static void hidden_run(void *arg, int item, int lane)
-{
-    const job *j = arg;
-    const int g = item / j->panels, e = j->expert[g], first = j->start[g], n = j->start[g + 1] - first;
-    const int64_t o0 = (int64_t)(item % j->panels) * RUN, F = j->e->n_ff;
-    const int n_o = at_most(F - o0, RUN);
-    char *mem = pg_cpu_lane(j->c, lane);
-    for (int i = 0; i < n; i++) {
-        const pg_act *x = &j->act_x[j->row[first + i] - j->row0];
-        float gate[RUN], up[RUN];
-        pg_decode_mul(&j->e->gate[e], pg_is_rounded(j->c->code, &j->e->gate[e]), o0, n_o, x, 1, gate, RUN, mem);
-        pg_decode_mul(&j->e->up[e], pg_is_rounded(j->c->code, &j->e->up[e]), o0, n_o, x, 1, up, RUN, mem);
-        activate(j, e, j->hidden + (int64_t)(first + i) * F + o0, gate, up, o0, n_o);
-    }
-}
-
-static void output_run(void *arg, int item, int lane)
-{
-    const job *j = arg;
-    const int64_t o0 = (int64_t)item * RUN;
-    const int n_o = at_most(j->e->n_embd - o0, RUN);
-    char *mem = pg_cpu_lane(j->c, lane);
-    clear_columns(j, o0, n_o);
+    const int64_t D = j->e->n_embd, F = j->e->n_ff, from = (int64_t)item * j->width;
+    const int64_t to = from + j->width < D ? from + j->width : D;
+    const room m = room_at(pg_cpu_lane(j->c, lane), j->e);
+    clear_columns(j, from, to - from);
     for (int g = 0; g < j->n_group; g++)
-        for (int pair = j->start[g]; pair < j->start[g + 1]; pair++) {
-            const pg_tensor *down = &j->e->down[j->expert[g]];
-            float part[RUN];
-            pg_decode_mul(down, pg_is_rounded(j->c->code, down), o0, n_o, &j->act_h[pair], 1, part, RUN, mem);
-            add_share(j, j->expert[g], pair, part, o0, n_o);
+        for (int first = j->start[g]; first < j->start[g + 1]; first += PG_TILE) {
+            const int n = at_most(j->start[g + 1] - first, PG_TILE), e = j->expert[g];
+            const pg_acts h = { m.f, j->act_h ? j->act_h + first * (F / 32) : NULL, n };
+            for (int i = 0; j->hidden && i < n; i++) m.f[i] = j->hidden + (first + i) * F;
+            for (int64_t o0 = from; o0 < to; o0 += PG_PANEL) {
+                pg_mul(j->out, &j->e->down[e], o0, &h, m.gate, m.mem);
+                for (int i = 0; i < n; i++)
+                    add_share(j, e, first + i, m.gate + i * PG_PANEL, o0, at_most(to - o0, PG_PANEL));
+            }
         }
 }
 
 /* ---- the op ------------------------------------------------------------------------------------------------------ */
 
-/* Experts of a layer share their formats, so the first speaks for all. */
-static int rounds_x(const job *j)
+static void round_x(void *arg, int r, int lane)
 {
-    return pg_is_rounded(j->c->code, &j->e->gate[0]) || pg_is_rounded(j->c->code, &j->e->up[0]);
+    (void)lane;
+    const job *j = arg;
+    const int64_t D = j->e->n_embd;
+    pg_q8row(j->act_x + r * (D / 32), 1, j->x + (j->row0 + r) * D, D);
 }
 
-static void run_prefill(job *j)
+static void run(job *j)
 {
-    j->panels = (int)pg_round_up(j->e->n_ff, PG_PANEL) / PG_PANEL;
-    pg_lanes_run(j->c->lanes, hidden_panel, j, j->n_group * j->panels);
-    pg_lanes_run(j->c->lanes, output_panel, j, (int)pg_round_up(j->e->n_embd, PG_PANEL) / PG_PANEL);
-}
-
-static void run_decode(job *j, char *mem)
-{
-    const pg_experts *e = j->e;
-    j->act_x = (pg_act *)mem;
-    j->act_h = j->act_x + j->n_row;
-    mem += pg_round_up((int64_t)sizeof(pg_act) * (j->n_row + j->n_pair), 64);
-    for (int r = 0; r < j->n_row; r++) {
-        j->act_x[r].f = j->x + (int64_t)(j->row0 + r) * e->n_embd;
-        if (rounds_x(j)) j->act_x[r].q = pg_q8_view(mem, e->n_embd);
-        mem += pg_q8_bytes(e->n_embd);
-    }
-    for (int i = 0; i < j->n_pair; i++) {
-        j->act_h[i].f = j->hidden + (int64_t)i * e->n_ff;
-        if (pg_is_rounded(j->c->code, &e->down[0])) j->act_h[i].q = pg_q8_view(mem, e->n_ff);
-        mem += pg_q8_bytes(e->n_ff);
-    }
-    if (rounds_x(j)) pg_lanes_run(j->c->lanes, round_x, j, j->n_row);
-    j->panels = (int)pg_round_up(e->n_ff, RUN) / RUN;
-    pg_lanes_run(j->c->lanes, hidden_run, j, j->n_group * j->panels);
-    if (pg_is_rounded(j->c->code, &e->down[0])) pg_lanes_run(j->c->lanes, round_hidden, j, j->n_pair);
-    pg_lanes_run(j->c->lanes, output_run, j, (int)pg_round_up(e->n_embd, RUN) / RUN);
+    const int lanes = j->c->n_lane, few = j->n_row <= FEW;
+    const int64_t panels = (j->e->n_embd + PG_PANEL - 1) / PG_PANEL, pairs = (j->e->n_ff + PAIR - 1) / PAIR;
+    if (j->act_x && !few) pg_lanes_run(j->c->lanes, round_x, j, j->n_row);
+    for (int r = 0; j->act_x && few && r < j->n_row; r++) round_x(j, r, 0);
+    j->parts = (8 * lanes + j->n_group - 1) / j->n_group; /* some items a lane, so that neither waits long */
+    if (j->parts > pairs) j->parts = (int)pairs;
+    pg_lanes_run(j->c->lanes, hidden_item, j, j->n_group * j->parts);
+    j->width = (int)(panels / (8 * lanes)) * PG_PANEL;
+    if (j->width < PG_PANEL) j->width = PG_PANEL;
+    if (j->width > WIDE) j->width = WIDE;
+    pg_lanes_run(j->c->lanes, output_item, j, (int)((j->e->n_embd + j->width - 1) / j->width));
 }
 
 /* The next `bytes` of the shared scratch; only counted when there is none. */
@@ -214,8 +222,7 @@ static void *part(char *mem, int64_t *at, int64_t bytes)
     return p;
 }
 
-/* Shared scratch: group tables, pair tables, hidden values; returns the bytes they take, behind which the decode class
- * puts its rounded rows. */
+/* Shared scratch: group tables, pair tables, rounded rows, hidden values; returns the bytes they take. */
 static int64_t lay_out(job *j, char *mem, int64_t n_row)
 {
     const int64_t E = j->e->n_expert, pairs = n_row * j->e->n_used, word = sizeof(int32_t);
@@ -224,8 +231,22 @@ static int64_t lay_out(job *j, char *mem, int64_t n_row)
     j->expert = part(mem, &at, E * word);
     j->row = part(mem, &at, pairs * word);
     j->weight = part(mem, &at, pairs * word);
-    j->hidden = part(mem, &at, pairs * j->e->n_ff * word);
+    if (j->in_by8[0] || j->in_by8[1]) j->act_x = part(mem, &at, n_row * (j->e->n_embd / 32) * (int64_t)sizeof(pg_q8));
+    if (j->out == PG_MUL_8BIT)
+        j->act_h = part(mem, &at, pairs * (j->e->n_ff / 32) * (int64_t)sizeof(pg_q8));
+    else
+        j->hidden = part(mem, &at, pairs * j->e->n_ff * word);
     return at;
+}
+
+/* Experts of a layer share their formats, so the first speaks for all. */
+static job job_of(const pg_code *code, const pg_experts *e, int class)
+{
+    job j = { .e = e, .in = class ? PG_MUL_DOT : PG_MUL_PANEL };
+    j.in_by8[0] = pg_is_rounded(code, &e->gate[0]);
+    j.in_by8[1] = pg_is_rounded(code, &e->up[0]);
+    j.out = pg_is_rounded(code, &e->down[0]) ? PG_MUL_8BIT : j.in;
+    return j;
 }
 
 void pg_cpu_experts(pg_cpu *c, const pg_op *op)
@@ -233,33 +254,26 @@ void pg_cpu_experts(pg_cpu *c, const pg_op *op)
     const int32_t *pick = (const int32_t *)pg_cpu_rows(c, op->src[1]);
     const int n = pg_cpu_count(c, op->src[0]), n_pre = pg_cpu_count_prefill(c, op->src[0]);
     for (int class = 0; class < 2; class ++) {
-        job j = { .c = c,
-                  .e = op->a.experts.experts,
-                  .x = pg_cpu_rows(c, op->src[0]),
-                  .y = pg_cpu_rows(c, op->dst),
-                  .row0 = class ? n_pre : 0,
-                  .n_row = class ? n - n_pre : n_pre };
+        job j = job_of(c->code, op->a.experts.experts, class);
+        const int both = j.in_by8[0] && j.in_by8[1] && j.out == PG_MUL_8BIT; /* the class makes no difference */
+        j.c = c;
+        j.x = pg_cpu_rows(c, op->src[0]);
+        j.y = pg_cpu_rows(c, op->dst);
+        j.row0 = class && !both ? n_pre : 0;
+        j.n_row = both ? n : class ? n - n_pre : n_pre;
+        if (both && class) break;
         if (!j.n_row) continue;
-        const int64_t used = lay_out(&j, c->shared, j.n_row);
+        lay_out(&j, c->shared, j.n_row);
         group_pairs(&j, pick, pg_cpu_width(c, op->src[1]));
-        if (class)
-            run_decode(&j, c->shared + used);
-        else
-            run_prefill(&j);
+        run(&j);
     }
 }
 
 pg_need pg_experts_need(const pg_code *code, const pg_op *op)
 {
     const pg_experts *e = op->a.experts.experts;
-    const int64_t n = code->max_rows, pairs = (int64_t)code->max_decode * e->n_used;
-    const int64_t wide = e->n_ff > e->n_embd ? e->n_ff : e->n_embd;
-    job j = { .e = e };
-    pg_need need = { .lane = pg_panel_scratch(n) + 2 * n * PG_PANEL * (int64_t)sizeof(float) +
-                             pg_round_up(n * (int64_t)sizeof(float *), 64) };
-    if (pg_decode_scratch(wide) > need.lane) need.lane = pg_decode_scratch(wide);
-    need.shared = lay_out(&j, NULL, n);
-    need.shared += pg_round_up((int64_t)sizeof(pg_act) * (code->max_decode + pairs), 64) +
-                   code->max_decode * (int64_t)pg_q8_bytes(e->n_embd + 32) + pairs * (int64_t)pg_q8_bytes(e->n_ff + 32);
+    job j = job_of(code, e, 0);
+    pg_need need = { .lane = room_bytes(e) + pg_mul_scratch(e->n_ff > e->n_embd ? e->n_ff : e->n_embd) };
+    need.shared = lay_out(&j, NULL, code->max_rows);
     return need;
 }
