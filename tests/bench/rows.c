@@ -7,12 +7,14 @@
 #include <time.h>
 
 enum { WIDTH = 4096, SET = 1 << 20, PANEL_K = 512, PANEL_ROWS = 24, HEAD = 128, HEAD_T = 256 };
+enum { PACKED = 8 << 20, BATCH = 64 }; /* bytes of packed weights; rows that meet them in a prefill */
 
 static double budget = 0.1; /* seconds a variant */
 static uint8_t *stored;     /* SET bytes of blocks, or of any numbers */
 static float *vec[3];       /* WIDTH numbers each */
 static float *wide;         /* SET / 4 numbers */
-static pg_q8 rounded;       /* of WIDTH columns */
+static uint8_t *packed;     /* PACKED bytes of panels */
+static pg_q8 *rounded;      /* BATCH rows of WIDTH columns, as qmul reads them */
 static volatile float sink;
 
 static double now(void)
@@ -40,6 +42,8 @@ static double now(void)
 typedef struct speed {
     double rate;
     const char *unit;
+    double rate2; /* qmul with BATCH rows, else 0 */
+    const char *unit2;
 } speed;
 
 /* Bytes of a stored row, and row i of as many as the set holds. */
@@ -66,10 +70,20 @@ static double calls_pack(pg_pack_fn *fn)
 {
     RATE(fn(vec[0], vec[1], WIDTH));
 }
-static double calls_qdot(pg_qdot_fn *fn, pg_dtype type)
+static void fill_packed(pg_dtype type)
 {
     fill_stored(type);
-    RATE(sink = fn(stored_row(type, n), rounded, WIDTH));
+    const size_t panel = PG_PANEL * row_bytes(type);
+    const int64_t n_row = (int64_t)(SET / panel * PG_PANEL);
+    const pg_tensor w = pg_tensor_dense(type, stored, WIDTH, n_row, 1);
+    for (int64_t i = 0; i < (int64_t)(PACKED / panel); i++)
+        pg_panel_pack(packed + (size_t)i * panel, &w, i % (n_row / PG_PANEL));
+}
+static double calls_qmul(pg_qmul_fn *fn, pg_dtype type, int n_row)
+{
+    const size_t panel = PG_PANEL * row_bytes(type);
+    const int64_t n_panel = (int64_t)(PACKED / panel);
+    RATE(fn(vec[0], packed + (size_t)(n % n_panel) * panel, rounded, n_row, WIDTH));
 }
 static double calls_fdot(pg_fdot_fn *fn)
 {
@@ -77,7 +91,7 @@ static double calls_fdot(pg_fdot_fn *fn)
 }
 static double calls_q8row(pg_q8row_fn *fn)
 {
-    RATE(fn(rounded, wide + n % 64 * WIDTH, WIDTH));
+    RATE(fn(rounded, BATCH, wide + n % 64 * WIDTH, WIDTH));
 }
 static double calls_rmsnorm(pg_rmsnorm_fn *fn)
 {
@@ -102,17 +116,23 @@ static double calls_fpanel(pg_fpanel_fn *fn)
     RATE(fn(vec[0], x, wide + (32 + n % 16) * WIDTH, PANEL_ROWS, PANEL_K));
 }
 
-/* Stored bytes for unpack and qdot; bytes read where rows are only read; operations elsewhere. */
-#define TIME(row, fn_type, amount, unit_name, calls)          \
-    static speed time_##row(fn_type *fn)                      \
-    {                                                         \
-        return (speed){ (amount) * (calls)*1e-9, unit_name }; \
+/* Bytes written by unpack; bytes read where rows are only read; operations elsewhere. qmul: bytes of weights for one
+ * row, operations for BATCH rows. */
+#define TIME(row, fn_type, amount, unit_name, calls)                          \
+    static speed time_##row(fn_type *fn)                                      \
+    {                                                                         \
+        return (speed){ .rate = (amount) * (calls)*1e-9, .unit = unit_name }; \
     }
 #define UNPACK(name, type, has_min) \
     TIME(unpack_##name, pg_unpack_fn, WIDTH * 4.0, "GB/s written", calls_unpack(fn, type))
 #define PACK(name) TIME(pack_##name, pg_pack_fn, WIDTH * 4.0, "GB/s read", calls_pack(fn))
-#define QDOT(name, type, has_min) \
-    TIME(qdot_##name, pg_qdot_fn, (double)row_bytes(type), "GB/s of weights", calls_qdot(fn, type))
+#define QMUL(name, type, has_min)                                                                               \
+    static speed time_qmul_##name(pg_qmul_fn *fn)                                                               \
+    {                                                                                                           \
+        fill_packed(type);                                                                                      \
+        return (speed){ 1e-9 * PG_PANEL * (double)row_bytes(type) * calls_qmul(fn, type, 1), "GB/s of weights", \
+                        2e-9 * PG_PANEL * WIDTH * BATCH * calls_qmul(fn, type, BATCH), "GOP/s, 64 rows" };      \
+    }
 UNPACK(f32, PG_F32, 0)
 UNPACK(f16, PG_F16, 0)
 UNPACK(bf16, PG_BF16, 0)
@@ -122,7 +142,7 @@ PACK(f32)
 PACK(f16)
 PACK(bf16)
 PACK(q8_0)
-PG_BLOCK_LIST(QDOT)
+PG_BLOCK_LIST(QMUL)
 TIME(fpanel, pg_fpanel_fn, 2.0 * PANEL_ROWS * PANEL_K * PG_PANEL, "GFLOP/s", calls_fpanel(fn))
 TIME(fdot, pg_fdot_fn, WIDTH * 4.0, "GB/s of weights", calls_fdot(fn))
 TIME(q8row, pg_q8row_fn, WIDTH * 4.0, "GB/s read", calls_q8row(fn))
@@ -142,10 +162,12 @@ static int wanted(int argc, char **argv, const char *row)
     return !named;
 }
 
-static double report(const char *row, const char *isa, speed s, double ref)
+static speed report(const char *row, const char *isa, speed s, speed ref)
 {
-    if (ref == 0) ref = s.rate;
-    printf("%-16s %-7s %9.3f %-16s %6.1fx\n", row, isa, s.rate, s.unit, s.rate / ref);
+    if (ref.rate == 0) ref = s;
+    printf("%-16s %-7s %9.3f %-16s %6.1fx", row, isa, s.rate, s.unit, s.rate / ref.rate);
+    if (s.rate2 > 0) printf(" %9.3f %-14s %6.1fx", s.rate2, s.unit2, s.rate2 / ref.rate2);
+    putchar('\n');
     fflush(stdout);
     return ref;
 }
@@ -175,24 +197,25 @@ int main(int argc, char **argv)
     stored = aligned_alloc(64, SET);
     wide = aligned_alloc(64, SET);
     for (int i = 0; i < 3; i++) vec[i] = aligned_alloc(64, WIDTH * sizeof *vec[i]);
-    void *mem = aligned_alloc(64, pg_q8_bytes(WIDTH));
-    if (!stored || !wide || !vec[0] || !vec[1] || !vec[2] || !mem) return 1;
+    packed = aligned_alloc(64, PACKED);
+    rounded = aligned_alloc(64, sizeof *rounded * BATCH * (WIDTH / 32));
+    if (!stored || !wide || !vec[0] || !vec[1] || !vec[2] || !packed || !rounded) return 1;
     for (int i = 0; i < SET; i++) stored[i] = (uint8_t)(rows_rand() % 56); /* no factor is huge or a NaN */
     for (int i = 0; i < SET / 4; i++) wide[i] = rows_uniform();
     for (int i = 0; i < 3 * WIDTH; i++) vec[i / WIDTH][i % WIDTH] = rows_uniform();
-    rounded = pg_q8_view(mem, WIDTH);
-    pg_q8row(rounded, vec[1], WIDTH);
+    for (int r = 0; r < BATCH; r++) pg_q8row(rounded + r, BATCH, wide + r * WIDTH, WIDTH);
 
     const unsigned have = pg_isa_have();
     report_memory(memory);
-    double ref = 0;
-#define PG_ROW(row) ref = 0;
+    speed ref = { 0 };
+#define PG_ROW(row) ref.rate = 0;
 #define PG_VARIANT(row, isa) \
     if (have & PG_ISA_##isa && wanted(argc, argv, #row)) ref = report(#row, #isa, time_##row(pg_##row##_##isa), ref);
 #include "../../kernels/variants.def"
     for (int i = 0; i < 3; i++) free(vec[i]);
     free(stored);
     free(wide);
-    free(mem);
+    free(packed);
+    free(rounded);
     return 0;
 }

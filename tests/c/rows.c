@@ -3,6 +3,7 @@
  * to double precision in rows_float.c. */
 #include "rows_close.h"
 #include "rows_exact.h"
+#include "rows_qmul.h"
 
 #define UNPACK(name, type)                                                   \
     static void test_unpack_##name(pg_unpack_fn *fn, const char *isa)        \
@@ -14,11 +15,11 @@
     {                                                                  \
         pack_case(fn, pg_pack_##name##_ref, type, "pack_" #name, isa); \
     }
-#define QUANT(name, type, has_min)                                                \
-    UNPACK(name, type)                                                            \
-    static void test_qdot_##name(pg_qdot_fn *fn, const char *isa)                 \
-    {                                                                             \
-        qdot_case(fn, pg_qdot_##name##_ref, type, pg_block_##name, has_min, isa); \
+#define QUANT(name, type, has_min)                                \
+    UNPACK(name, type)                                            \
+    static void test_qmul_##name(pg_qmul_fn *fn, const char *isa) \
+    {                                                             \
+        qmul_case(fn, pg_qmul_##name##_ref, type, isa);           \
     }
 UNPACK(f32, PG_F32)
 UNPACK(f16, PG_F16)

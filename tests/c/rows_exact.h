@@ -176,33 +176,6 @@ static inline void test_fdot(pg_fdot_fn *fn, const char *isa)
     }
 }
 
-static inline void test_q8row(pg_q8row_fn *fn, const char *isa)
-{
-    _Alignas(64) static char mem[2][2048];
-    static float x[32 * 9];
-    for (int blocks = 0; blocks <= 8; blocks++) {
-        for (int round = 0; round < 60; round++) {
-            const int n = 32 * blocks;
-            for (int b = 0; b < blocks; b++) {
-                const int e = rows_below(278) - 150, kind = rows_below(6);
-                for (int i = 0; i < 32; i++)
-                    x[32 * b + i] = kind == 0   ? rows_any()
-                                    : kind == 1 ? 0.0f
-                                    : kind == 2 ? ldexpf((float)(rows_below(509) - 254) / 254, e) /* ties */
-                                                : ldexpf(rows_uniform(), e);
-            }
-            memset(mem, 0x55, sizeof mem);
-            const pg_q8 a = pg_q8_view(mem[0], n), b = pg_q8_view(mem[1], n);
-            fn(a, x, n);
-            pg_q8row_ref(b, x, n);
-            CHECK(!memcmp(a.q, b.q, (size_t)n) && rows_same_n(a.d, b.d, n / 32) &&
-                      !memcmp(a.isum, b.isum, (size_t)n / 8) &&
-                      !memcmp(mem[0] + pg_q8_bytes(n), mem[1] + pg_q8_bytes(n), sizeof mem[0] - pg_q8_bytes(n)),
-                  "q8row %s: %d columns, round %d", isa, n, round);
-        }
-    }
-}
-
 static inline void test_rmsnorm(pg_rmsnorm_fn *fn, const char *isa)
 {
     static float x[200], w[200], y[200 + GUARD], want[200];

@@ -200,24 +200,27 @@ static void test_pack_q8_0(void)
 
 static void test_q8row(void)
 {
-    _Alignas(64) char mem[256];
-    float x[32];
-    const pg_q8 q = pg_q8_view(mem, 32);
+    float x[64];
+    pg_q8 q[4] = { 0 };
     for (int i = 0; i < 32; i++) x[i] = (float)(i - 16) / 2;
+    for (int i = 32; i < 64; i++) x[i] = 1.0f;
     x[0] = 127.0f;
-    pg_q8row_ref(q, x, 32);
-    CHECK(q.d[0] == 1.0f && q.q[0] == 127 && q.q[1] == -8 && q.q[3] == -6 && q.q[15] == 0 && q.q[17] == 0 &&
-              q.q[19] == 2,
-          "ties go to the even: -6.5 %d, -0.5 %d, 0.5 %d, 1.5 %d", q.q[3], q.q[15], q.q[17], q.q[19]);
+    pg_q8row_ref(q, 2, x, 64);
+    CHECK(q->d == 1.0f && q->q[0] == 127 && q->q[1] == -8 && q->q[3] == -6 && q->q[15] == 0 && q->q[17] == 0 &&
+              q->q[19] == 2,
+          "ties go to the even: -6.5 %d, -0.5 %d, 0.5 %d, 1.5 %d", q->q[3], q->q[15], q->q[17], q->q[19]);
     int sum[2] = { 0, 0 };
-    for (int i = 0; i < 32; i++) sum[i / 16] += q.q[i];
-    CHECK(q.isum[0] == sum[0] && q.isum[1] == sum[1], "sums of 16");
+    for (int i = 0; i < 32; i++) sum[i / 16] += q->q[i];
+    CHECK(q->low == sum[0] && q->sum == sum[0] + sum[1] && q->ds == (float)q->sum, "sums");
+    CHECK(q[1].d == 0 && q[2].d == 1.0f / 127 && q[2].q[31] == 127 && q[2].low == 16 * 127 &&
+              q[2].ds == q[2].d * (32 * 127),
+          "the second block is two records on");
     x[31] = INFINITY;
-    pg_q8row_ref(q, x, 32);
-    CHECK(isnan(q.d[0]) && q.q[0] == 0 && q.isum[0] == 0, "an infinity marks the block");
+    pg_q8row_ref(q, 1, x, 32);
+    CHECK(isnan(q->d) && q->q[0] == 0 && q->sum == 0 && q->low == 0, "an infinity marks the block");
     for (int i = 0; i < 32; i++) x[i] = 1e-42f;
-    pg_q8row_ref(q, x, 32);
-    CHECK(q.d[0] == 0 && q.q[0] == 0, "too small to scale is zero");
+    pg_q8row_ref(q, 1, x, 32);
+    CHECK(q->d == 0 && q->q[0] == 0 && q->ds == 0, "too small to scale is zero");
 }
 
 int main(void)
