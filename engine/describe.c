@@ -36,6 +36,60 @@ static double active(const pg_model *m, double total)
     return total - expert * (m->h.n_expert - m->h.n_used) * m->n_moe_layer;
 }
 
+static double stored(const pg_tensor *t)
+{
+    const pg_dtype_info *f = pg_dtype_get(t->dtype);
+    return numbers(t) / f->block * f->bytes;
+}
+
+/* Matrices that the plan multiplies by; of MLA's up-projection the parts, however the file has them. */
+static double layer_bytes(const pg_layer *y)
+{
+    double sum = 0;
+    for (int slot = PG_FIRST_LAYER_SLOT; slot < PG_T_COUNT; slot++) {
+        const int split = slot == PG_T_KV_B || slot == PG_T_K_B || slot == PG_T_V_B;
+        if (!split && y->w[slot].dtype != PG_DTYPE_NONE) sum += stored(&y->w[slot]);
+    }
+    if (y->k_part.data) sum += stored(&y->k_part) + stored(&y->v_part);
+    return sum;
+}
+
+static double expert_bytes(const pg_experts *e)
+{
+    double sum = 0;
+    for (int i = 0; i < e->n_expert; i++) sum += stored(&e->gate[i]) + stored(&e->up[i]) + stored(&e->down[i]);
+    return sum;
+}
+
+static void count_bytes(const pg_model *m, pg_info *info)
+{
+    const pg_hparams *h = &m->h;
+    const pg_tensor *embd = &m->top.w[PG_T_EMBD];
+    info->weight_bytes = stored(&m->top.w[PG_T_OUT]);
+    for (int l = 0; l < h->n_layer; l++) {
+        info->weight_bytes += layer_bytes(&m->layer[l]);
+        info->expert_bytes += expert_bytes(&m->layer[l].experts);
+    }
+    info->weight_bytes += info->expert_bytes;
+    info->active_bytes = info->weight_bytes + stored(embd) / (double)embd->shape[1];
+    if (h->n_expert) info->active_bytes -= info->expert_bytes * (1 - (double)h->n_used / h->n_expert);
+}
+
+void pg_model_kv_info(const pg_model *m, pg_dtype dtype, pg_info *info)
+{
+    const pg_hparams *h = &m->h;
+    const pg_dtype_info *f = pg_dtype_get(dtype);
+    info->kv_bytes = info->kv_window_bytes = 0;
+    for (int l = 0; l < h->n_layer; l++) {
+        const int gqa = m->arch->attn == PG_ATTN_GQA;
+        const double width = gqa ? (double)h->n_head_kv[l] * (h->head_k + h->head_v) : (double)h->kv_lora + h->n_rot;
+        const double bytes = width / f->block * f->bytes;
+        info->kv_bytes += bytes;
+        if (h->windowed[l] && h->window > 0) info->kv_window_bytes += bytes;
+    }
+    info->kv_window = info->kv_window_bytes > 0 ? h->window : 0;
+}
+
 /* Tensors that no part of the forward pass asked for: multi-token prediction, or something a family has on top. */
 static void note_unused(const pg_model *m, pg_info *info)
 {
@@ -77,6 +131,8 @@ void pg_model_info(const pg_model *m, pg_info *info)
     snprintf(info->quantisation, sizeof info->quantisation, "%s",
              pg_dtype_get(main_format(m->source, &info->n_params))->name);
     info->n_active = active(m, info->n_params);
+    count_bytes(m, info);
+    pg_model_kv_info(m, PG_F16, info);
     note_unused(m, info);
 }
 

@@ -64,6 +64,7 @@ int pg_model_vector(pg_model *m, const pg_source_tensor *t, int64_t n, const flo
 
 /* describe.c: what the model is, in the words of perigee.h; and its tokenizer's part (NULL is fine). */
 void pg_model_info(const pg_model *m, pg_info *info);
+void pg_model_kv_info(const pg_model *m, pg_dtype dtype, pg_info *info); /* its fields of the KV cache alone */
 void pg_info_tokenizer(pg_info *info, pg_tokenizer *t);
 
 /* PG_EFORMAT when the tokenizer (NULL is fine) has tokens that the embedding has no row for. */

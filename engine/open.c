@@ -167,6 +167,7 @@ static int take_memory(pg_engine *e, const pg_options *o, pg_error *err)
     const int64_t page_bytes = pg_pages_lay_out(e->plan.stream, e->plan.n_stream, kv);
     e->info.memory_bytes += (double)page_bytes * (double)pages;
     e->info.kv_tokens = (int32_t)(pages * PG_PAGE_TOKENS);
+    pg_model_kv_info(e->model, kv, &e->info);
     snprintf(e->info.kv_type, sizeof e->info.kv_type, "%s", pg_dtype_get(kv)->name);
     int rc = check_memory(e, o, err);
     if (rc < 0) return rc;

@@ -32,4 +32,9 @@ pg_backend *pg_cpu_open(int n_lane, const char *isa, const char **why);
 /* The instruction set in force: "ref", "avx2", "avx512", "amx". */
 const char *pg_cpu_isa(const pg_backend *b);
 
+/* Bytes a second that n_thread threads read together, each its own part of `bytes` of memory, over and over for about
+ * `seconds`: the best of several ways of reading, of each the median pass. isa as for pg_cpu_open. 0: no memory, or no
+ * threads. Needs no backend. */
+double pg_cpu_bandwidth(int n_thread, int64_t bytes, double seconds, const char *isa);
+
 #endif

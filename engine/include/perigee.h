@@ -113,17 +113,23 @@ PG_API void pg_close(pg_engine *e);
 
 /* What a model is, from its metadata alone. Strings live as long as the struct. */
 typedef struct pg_info {
-    char architecture[32]; /* "deepseek2", "qwen3moe" ... */
-    char name[128];        /* general.name, or "" */
-    char format[16];       /* "gguf" or "safetensors" */
-    char quantisation[32]; /* the format that holds most weights: "q8_0" ... */
-    char tokenizer[32];    /* "bpe qwen2", "spm" ... */
-    double n_params;       /* weights in all */
-    double n_active;       /* weights a token meets: experts counted by how many it visits, embedding one row */
-    double file_bytes;     /* size of all weights as stored */
+    char architecture[32];  /* "deepseek2", "qwen3moe" ... */
+    char name[128];         /* general.name, or "" */
+    char format[16];        /* "gguf" or "safetensors" */
+    char quantisation[32];  /* the format that holds most weights: "q8_0" ... */
+    char tokenizer[32];     /* "bpe qwen2", "spm" ... */
+    double n_params;        /* weights in all */
+    double n_active;        /* weights a token meets: experts counted by how many it visits, embedding one row */
+    double file_bytes;      /* size of all weights as stored */
+    double weight_bytes;    /* of them, the matrices that tokens are multiplied by */
+    double expert_bytes;    /* of these, the routed experts' */
+    double active_bytes;    /* what one token meets: experts counted by how many it visits; and its embedding row */
+    double kv_bytes;        /* of the KV cache, a token of context; f16 from pg_describe, else as opened */
+    double kv_window_bytes; /* of them, in layers whose queries look back on kv_window tokens at most */
     int32_t n_layer, n_moe_layer, n_embd, n_vocab, n_head, n_head_kv;
     int32_t n_expert, n_expert_used, n_expert_shared; /* 0 for dense models */
     int32_t context_train;                            /* tokens the model was made for */
+    int32_t kv_window;                                /* tokens; 0: no layer has a window */
     int32_t bos, eos;                                 /* token ids, -1: none */
     /* only from pg_engine_info; 0 from pg_describe */
     int32_t context, kv_tokens, batch, threads;
@@ -137,6 +143,16 @@ PG_API int pg_describe(const char *path, pg_info *out, pg_error *err);
 
 /** The same for an open engine, with the settings in force. Threads: any. */
 PG_API int pg_engine_info(pg_engine *e, pg_info *out, pg_error *err);
+
+/** How fast this machine reads memory, the bound of decoding: each thread streams through its own part of a buffer, over
+ *  and over, in several ways (plain, several walks side by side, software prefetch at several distances).
+ *  @param threads 0: the cores this process may use
+ *  @param bytes   of the buffer, huge pages asked for; 0: more than any cache holds, 2 GiB or a quarter of free memory
+ *  @param seconds to spend, about, without the buffer's first touch; 0: one
+ *  @param[out] rate bytes a second, all threads together: of the best way the median of 5 passes
+ *  @return PG_OK | PG_EINVAL | PG_EMEMORY.  Threads: any; whatever else runs lowers the answer.
+ *  PERIGEE_ISA caps the loads' width. Source: McCalpin, Memory Bandwidth and Machine Balance, 1995. */
+PG_API int pg_measure_bandwidth(int32_t threads, double bytes, double seconds, double *rate, pg_error *err);
 
 /* ---- generating -------------------------------------------------------------------------------------------------- */
 
@@ -170,6 +186,7 @@ typedef struct pg_request {
     int32_t ignore_eos;      /* 1: end-of-generation tokens do not end it */
     int32_t special;         /* 1: control tokens appear in the text */
     int32_t priority;        /* larger goes first */
+    int32_t chunk;           /* prompt tokens a step at most; 0: the engine's choice (the bits do not depend on it) */
     double deadline_ms;      /* from now; 0: none */
 } pg_request;
 
@@ -233,9 +250,9 @@ PG_API int pg_fd(pg_engine *e);
 typedef struct pg_stats {
     double prompt_tokens, generated_tokens, steps, requests; /* processed so far */
     double prefill_seconds, decode_seconds;                  /* in steps with prompt tokens / without */
-    double busy_seconds;
-    int32_t waiting, running;        /* requests now */
-    int32_t kv_pages_used, kv_pages; /* pages of kv_page_tokens tokens */
+    double busy_seconds, last_seconds;                       /* in all steps / in the last one */
+    int32_t waiting, running;                                /* requests now */
+    int32_t kv_pages_used, kv_pages;                         /* pages of kv_page_tokens tokens */
     int32_t kv_page_tokens;
 } pg_stats;
 

@@ -22,6 +22,7 @@ static int check_request(const pg_engine *e, const pg_request *r, pg_error *err)
                            e->model->h.n_vocab);
     if (r->max_new < 0)
         return pg_fail(err, PG_EINVAL, "max_new is %d: expected 0 (until the context is full) or more", r->max_new);
+    if (r->chunk < 0) return pg_fail(err, PG_EINVAL, "chunk is %d: expected 0 (the engine's choice) or more", r->chunk);
     if (isnan(r->temperature) || isnan(r->top_p) || isnan(r->min_p) || isnan(r->typical_p) ||
         isnan(r->presence_penalty) || isnan(r->frequency_penalty) || isnan(r->deadline_ms))
         return pg_fail(err, PG_EINVAL, "a sampling option or the deadline is not a number");
@@ -114,6 +115,7 @@ pg_task *pg_task_open(pg_engine *e, const pg_request *req, pg_error *err)
     pg_task *t = check_request(e, req, err) < 0 ? NULL : open_task(e, req, 0, err);
     if (!t) return NULL;
     t->seed = req->has_seed ? (uint64_t)req->seed_high << 32 | req->seed_low : draw_seed();
+    t->chunk = req->chunk;
     t->t_deadline = req->deadline_ms > 0 ? t->t_submit + req->deadline_ms : 0;
     return t;
 }

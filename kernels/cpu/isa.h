@@ -11,6 +11,7 @@
 #include "../glu/glu.h"
 #include "../matmul/matmul.h"
 #include "../norm/norm.h"
+#include "../stream/stream.h"
 #include "../unpack/unpack.h"
 
 enum {

@@ -6,7 +6,7 @@ local common = require "perigee.cli.common"
 
 local M = {}
 
-local COMMANDS = { "run", "info", "score" }
+local COMMANDS = { "run", "info", "score", "bench" }
 
 local OVERVIEW = [[
 perigee: a mixture-of-experts language-model engine.
@@ -17,6 +17,7 @@ Commands:
   run                          %s
   info                         %s
   score                        %s
+  bench                        %s
   help [COMMAND]               show this help, or that of a command
 
 Options:
@@ -42,6 +43,7 @@ Examples:
   perigee run -p "Once upon a time" -n 32
   perigee info
   perigee score story.txt
+  perigee bench --depth 0 --reps 1
   perigee help run
 ]]
 
@@ -63,7 +65,7 @@ end
 local function complain(where, message) io.stderr:write(where, ": ", message, "\n") end
 
 local function unknown_command(name)
-   local near = options.nearest(name, { "run", "info", "score", "help" })
+   local near = options.nearest(name, { "help", unpack(COMMANDS) })
    complain("perigee", ("unknown command %q%s; see `perigee help`"):format(name,
       near and (", did you mean %s?"):format(near) or ""))
    return common.USAGE

@@ -29,7 +29,7 @@ local GENERATE = {
    max_new = "integer", temperature = "number", top_k = "integer", top_p = "number", min_p = "number",
    typical_p = "number", repeat_penalty = "number", repeat_last_n = "integer", presence_penalty = "number",
    frequency_penalty = "number", seed = "seed", stop = "strings", logit_bias = "biases", logprobs = "integer",
-   special = "boolean", priority = "integer", deadline_ms = "number", ignore_eos = "boolean",
+   special = "boolean", priority = "integer", chunk = "integer", deadline_ms = "number", ignore_eos = "boolean",
    later = {
       dry = true, xtc = true, mirostat = true, grammar = true, json_schema = true, tenant = true, adapters = true,
       route = true, filters = true, session = true, cache_salt = true,
@@ -37,7 +37,7 @@ local GENERATE = {
 }
 local GENERATE_FIELDS = {
    "max_new", "temperature", "top_k", "top_p", "min_p", "typical_p", "repeat_penalty", "repeat_last_n",
-   "presence_penalty", "frequency_penalty", "logprobs", "special", "priority", "deadline_ms", "ignore_eos",
+   "presence_penalty", "frequency_penalty", "logprobs", "special", "priority", "chunk", "deadline_ms", "ignore_eos",
 }
 
 local LOGITS = { chunk = "integer", decode = "integer" }
@@ -211,6 +211,7 @@ end
 -- @tfield ?boolean special control tokens written in a text prompt are recognised, and appear in the text; never for
 -- what users write; default false
 -- @tfield ?number priority a larger one goes first; default 0
+-- @tfield ?number chunk prompt tokens a step at most; 0, the default: the engine's choice; what comes out is the same
 -- @tfield ?number deadline_ms from now; 0: none
 -- @tfield ?boolean ignore_eos end tokens do not end it; default false
 
@@ -292,7 +293,8 @@ end
 -- @tfield number requests
 -- @tfield number prefill_seconds in steps with prompt tokens
 -- @tfield number decode_seconds in steps without
--- @tfield number busy_seconds
+-- @tfield number busy_seconds in all steps
+-- @tfield number last_seconds in the last one
 -- @tfield number waiting requests now
 -- @tfield number running requests now
 -- @tfield number kv_pages_used
@@ -301,6 +303,7 @@ end
 
 local STATS = {
    "prompt_tokens", "generated_tokens", "steps", "requests", "prefill_seconds", "decode_seconds", "busy_seconds",
+   "last_seconds",
    "waiting", "running", "kv_pages_used", "kv_pages", "kv_page_tokens",
 }
 

@@ -8,7 +8,9 @@
 -- local perigee = require "perigee"
 -- local engine = assert(perigee.open())
 -- for piece in engine:generate("Once upon a time"):pieces() do io.write(piece) end
+local bench = require "perigee.bench"
 local lib = require "perigee.ffi"
+local memory = require "perigee.memory"
 local model = require "perigee.model"
 local options = require "perigee.options"
 local Engine = require "perigee.engine"
@@ -29,6 +31,12 @@ perigee.version = lib.version
 -- @tfield number parameters weights in all
 -- @tfield number active_parameters weights that a token meets
 -- @tfield number file_bytes all weights as stored
+-- @tfield number weight_bytes of them, the matrices that tokens are multiplied by
+-- @tfield number expert_bytes of these, the routed experts'
+-- @tfield number active_bytes what one token meets: experts counted by how many it visits; and its row of the embedding
+-- @tfield number kv_bytes of the KV cache, a token of context; f16, or as the engine was opened
+-- @tfield number kv_window_bytes of them, in layers whose queries look back on kv_window tokens at most
+-- @tfield number kv_window tokens; 0: no layer has a window
 -- @tfield number layers
 -- @tfield number moe_layers those with experts
 -- @tfield number width of the embedding
@@ -104,6 +112,60 @@ function perigee.tokenizer(path)
    local file, message, code = model.resolve(path)
    if not file then return nil, message, code end
    return Tokenizer.open(file)
+end
+
+--- How fast this machine reads memory, which bounds decoding.
+-- @tparam[opt] table opts `threads`: 0, the default: the cores this process may use; `bytes`: read over and over, all
+-- threads together; 0, the default: more than caches hold; `seconds`: how long, about; default 1
+-- @treturn ?number bytes a second; nil, message, code
+-- @usage print(assert(perigee.bandwidth { threads = 2 }) / 1e9, "GB/s")
+function perigee.bandwidth(opts)
+   local rate, message, code = memory.bandwidth(opts, 2)
+   return rate, message, code
+end
+
+--- What to measure.
+-- @table bench_options
+-- @tfield ?number|{number,...} prompt tokens of the prompts that are timed; default 512
+-- @tfield ?number new tokens that each sequence generates while timed; default 64
+-- @tfield ?number|{number,...} depth tokens of context in front; default { 0, 1024 }
+-- @tfield ?number|{number,...} batch requests at once, at most 64; default { 1, 4 }
+-- @tfield ?number reps how often each is measured; default 5
+-- @tfield ?number rows a step at most, as batch of @{open_options}; 0, the default: the engine's choice
+-- @tfield ?number threads as in @{open_options}
+-- @tfield ?string device as in @{open_options}
+-- @tfield ?string kv_type as in @{open_options}
+-- @tfield ?string precision as in @{open_options}
+-- @tfield ?number bandwidth GB/s to compare with, measured before; 0, the default: measure it
+-- @tfield ?function progress called with done, total and what ("memory", "load", "bench"); an error that it raises ends
+-- the measurement and passes through
+
+--- How fast a model ran.
+-- @table bench_result
+-- @tfield string machine processor and cores
+-- @tfield string isa instruction set of the kernels in use
+-- @tfield number threads
+-- @tfield string model name of its file or folder
+-- @tfield number bandwidth_gbs GB/s at which as many bytes as one token needs were read over and over
+-- @tfield {table,...} runs each with kind ("prefill", "decode"), tokens, depth, batch; tps_median, tps_min, tps_max of
+-- all sequences together; bytes_per_token, and bandwidth_share, of bandwidth_gbs
+-- @tfield ?number dram_gbs GB/s from memory that no cache holds; nil when the bandwidth was given
+-- @tfield number open_seconds that opening took
+-- @tfield ?number peak_bytes of memory that the process took from then on, what it maps included
+-- @tfield number busy_share of the time measured in decoding, what the engine's steps took
+-- @tfield number active_bytes as in @{info}
+-- @tfield number rows a step at most
+
+--- Measure how fast a model runs: prompts and generated tokens, at several depths and batch sizes. `perigee help bench`
+-- tells how each figure is made.
+-- @tparam ?string path as for @{open}
+-- @tparam[opt] bench_options opts
+-- @treturn ?bench_result nil, message, code
+-- @usage print(assert(perigee.bench(nil, { reps = 1 })).runs[1].tps_median)
+function perigee.bench(path, opts)
+   check_path("perigee.bench", path, 2)
+   local result, message, code = bench.run(path, opts, 2)
+   return result, message, code
 end
 
 return perigee --[[@as perigee]]

@@ -67,6 +67,8 @@ function M.info_table(c, running)
       architecture = ffi.string(c.architecture), name = ffi.string(c.name), format = ffi.string(c.format),
       quantisation = ffi.string(c.quantisation), tokenizer = ffi.string(c.tokenizer),
       parameters = c.n_params, active_parameters = c.n_active, file_bytes = c.file_bytes,
+      weight_bytes = c.weight_bytes, expert_bytes = c.expert_bytes, active_bytes = c.active_bytes,
+      kv_bytes = c.kv_bytes, kv_window_bytes = c.kv_window_bytes, kv_window = c.kv_window,
       layers = c.n_layer, moe_layers = c.n_moe_layer, width = c.n_embd, vocabulary = c.n_vocab,
       heads = c.n_head, kv_heads = c.n_head_kv,
       experts = c.n_expert, experts_used = c.n_expert_used, experts_shared = c.n_expert_shared,

@@ -90,6 +90,15 @@ function kinds.integer(value)
    if not is_int32(value) then return "an integer of 32 bits", true end
 end
 
+function kinds.counts(value)
+   if type(value) ~= "table" then return kinds.integer(value) and "an integer or a list of them" end
+   for _, n in ipairs(value) do
+      if type(n) ~= "number" then return "an integer or a list of them" end
+      if not is_int32(n) then return "integers of 32 bits", true end
+   end
+   if #value == 0 then return "a list with something in it", true end
+end
+
 function kinds.number(value)
    if type(value) ~= "number" then return "a number" end
    if value ~= value then return "a number", true end

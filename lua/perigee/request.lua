@@ -66,6 +66,11 @@ function Request.new(engine, id, logprobs)
    return self
 end
 
+--- How many tokens have come so far, read or not.
+-- @treturn number
+-- @local
+function Request:count() return #self._tokens end
+
 local function push(self, event)
    self._last = self._last + 1
    self._events[self._last] = event

@@ -33,6 +33,12 @@ local perigee = {}
 ---@field parameters number
 ---@field active_parameters number
 ---@field file_bytes number
+---@field weight_bytes number
+---@field expert_bytes number
+---@field active_bytes number
+---@field kv_bytes number
+---@field kv_window_bytes number
+---@field kv_window integer
 ---@field layers integer
 ---@field moe_layers integer
 ---@field width integer
@@ -75,6 +81,58 @@ function perigee.describe(path) end
 ---@return perigee.Code? code
 function perigee.tokenizer(path) end
 
+---@param opts? { threads?: integer, bytes?: number, seconds?: number }
+---@return number? bytes a second
+---@return string? message
+---@return perigee.Code? code
+function perigee.bandwidth(opts) end
+
+---@class perigee.BenchOptions
+---@field prompt? integer|integer[]
+---@field new? integer
+---@field depth? integer|integer[]
+---@field batch? integer|integer[] requests at once
+---@field reps? integer
+---@field rows? integer a step at most
+---@field threads? integer
+---@field device? string
+---@field kv_type? "f32"|"f16"|"bf16"|"q8_0"
+---@field precision? "auto"|"f32"
+---@field bandwidth? number GB/s, measured before
+---@field progress? fun(done: number, total: number, what: string)
+
+---@class perigee.BenchRun
+---@field kind "prefill"|"decode"
+---@field tokens integer
+---@field depth integer
+---@field batch integer
+---@field tps_median number
+---@field tps_min number
+---@field tps_max number
+---@field bytes_per_token number
+---@field bandwidth_share number
+
+---@class perigee.BenchResult
+---@field machine string
+---@field isa string
+---@field threads integer
+---@field model string
+---@field bandwidth_gbs number
+---@field runs perigee.BenchRun[]
+---@field dram_gbs? number
+---@field open_seconds number
+---@field peak_bytes? number
+---@field busy_share number
+---@field active_bytes number
+---@field rows integer
+
+---@param path? string
+---@param opts? perigee.BenchOptions
+---@return perigee.BenchResult? result
+---@return string? message
+---@return perigee.Code? code
+function perigee.bench(path, opts) end
+
 ---@class perigee.Engine
 ---@field path string
 local Engine = {}
@@ -96,6 +154,7 @@ local Engine = {}
 ---@field logprobs? integer
 ---@field special? boolean
 ---@field priority? integer
+---@field chunk? integer
 ---@field deadline_ms? number
 ---@field ignore_eos? boolean
 
@@ -107,6 +166,7 @@ local Engine = {}
 ---@field prefill_seconds number
 ---@field decode_seconds number
 ---@field busy_seconds number
+---@field last_seconds number
 ---@field waiting integer
 ---@field running integer
 ---@field kv_pages_used integer

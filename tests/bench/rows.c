@@ -109,6 +109,10 @@ static double calls_wsum(pg_wsum_fn *fn)
 {
     RATE(fn(vec[0], 0.5f, vec[1], wide + n % 8 * HEAD * HEAD_T, HEAD, HEAD_T, HEAD));
 }
+static double calls_stream(pg_stream_fn *fn)
+{
+    RATE(sink = (float)fn(wide, SET, 1, 0));
+}
 static double calls_fpanel(pg_fpanel_fn *fn)
 {
     const float *x[PANEL_ROWS];
@@ -144,6 +148,7 @@ PACK(bf16)
 PACK(q8_0)
 PG_BLOCK_LIST(QMUL)
 TIME(fpanel, pg_fpanel_fn, 2.0 * PANEL_ROWS * PANEL_K * PG_PANEL, "GFLOP/s", calls_fpanel(fn))
+TIME(stream, pg_stream_fn, (double)SET, "GB/s read", calls_stream(fn))
 TIME(fdot, pg_fdot_fn, WIDTH * 4.0, "GB/s of weights", calls_fdot(fn))
 TIME(q8row, pg_q8row_fn, WIDTH * 4.0, "GB/s read", calls_q8row(fn))
 TIME(rmsnorm, pg_rmsnorm_fn, WIDTH * 4.0, "GB/s read", calls_rmsnorm(fn))

@@ -222,4 +222,18 @@ static inline void test_wsum(pg_wsum_fn *fn, const char *isa)
     }
 }
 
+static inline void test_stream(pg_stream_fn *fn, const char *isa)
+{
+    static _Alignas(64) uint64_t x[40 * 32];
+    for (int blocks = 0; blocks <= 40; blocks++) {
+        uint64_t want = 0;
+        for (int i = 0; i < 32 * blocks; i++) want ^= x[i] = (uint64_t)rows_rand() << 40 ^ (uint64_t)rows_rand() << 20;
+        for (int way = 0; way < 6; way++) {
+            static const size_t ahead[3] = { 0, 64, 1 << 20 };
+            CHECK(fn(x, (size_t)blocks * 256, way < 3 ? 1 : 4, ahead[way % 3]) == want, "stream %s: %d bytes, way %d",
+                  isa, 256 * blocks, way);
+        }
+    }
+}
+
 #endif

@@ -43,6 +43,31 @@ end
 
 local STOP = {}
 
+--- Call `body(progress)`, where progress(done, total, what) draws a bar with the label that `labels` has for `what`.
+-- @tparam {[string]=string} labels
+-- @tparam boolean quiet no bar
+-- @tparam function interrupted from `terminal.hold_interrupt`
+-- @tparam function body
+-- @return what body returns, at most three values; after Ctrl-C nil, "interrupted", "interrupted"
+function M.watched(labels, quiet, interrupted, body)
+   local shown, update
+   local clear = function() end
+   local function progress(done, total, what)
+      if interrupted() then error(STOP) end
+      if what ~= shown then
+         clear()
+         shown = what
+         update, clear = terminal.progress(labels[what] or what, quiet)
+      end
+      update(done, total)
+   end
+   local fine, a, b, c = pcall(body, progress)
+   clear()
+   if fine then return a, b, c end
+   if a == STOP then return nil, "interrupted", "interrupted" end
+   error(a, 0)
+end
+
 --- Open a model with a progress bar.
 -- @tparam ?string path
 -- @tparam table values of the command line
@@ -50,18 +75,10 @@ local STOP = {}
 -- @treturn ?perigee.engine nil, message, code; code is "interrupted" after Ctrl-C
 function M.open(path, values, interrupted)
    local opts = M.pick(values, M.engine_options)
-   local update, clear = terminal.progress("loading", values.quiet)
-   function opts.progress(done, total)
-      if interrupted() then error(STOP) end
-      update(done, total)
-   end
-   local fine, engine, message, code = pcall(perigee.open, path, opts)
-   clear()
-   if not fine then
-      if engine == STOP then return nil, "interrupted", "interrupted" end
-      error(engine, 0)
-   end
-   return engine, message, code
+   return M.watched({ load = "loading" }, values.quiet, interrupted, function(progress)
+      opts.progress = progress
+      return perigee.open(path, opts)
+   end)
 end
 
 --- Run `body(interrupted)` with Ctrl-C held back.

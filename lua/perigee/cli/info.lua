@@ -27,11 +27,13 @@ local function lines(info)
       experts = ("%d routed, %d used and %d shared a token, in %d layers"):format(info.experts, info.experts_used,
          info.experts_shared, info.moe_layers)
    end
+   local read = ("%s of weights"):format(size(info.active_bytes))
+      .. (", %s of KV cache a token of context"):format(size(info.kv_bytes))
    return {
       { "name", info.name }, { "architecture", info.architecture }, { "format", info.format },
       { "quantisation", info.quantisation }, { "size", size(info.file_bytes) },
       { "parameters", model.amount(info.parameters) }, { "active", model.amount(info.active_parameters) .. " a token" },
-      { "layers", info.layers }, { "width", info.width },
+      { "token reads", read }, { "layers", info.layers }, { "width", info.width },
       { "heads", ("%d, %d for keys and values"):format(info.heads, info.kv_heads) }, { "experts", experts },
       { "tokenizer", ("%s, %d tokens"):format(info.tokenizer, info.vocabulary) },
       { "begin, end", ("%s, %s"):format(info.bos or "none", info.eos or "none") },

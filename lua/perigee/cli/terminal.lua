@@ -5,6 +5,7 @@
 -- @module perigee.cli.terminal
 -- @local
 local ffi = require "ffi"
+local clock = require "perigee.clock"
 
 local M = {}
 
@@ -14,7 +15,6 @@ if not pcall(ffi.typeof, "pg_cli_time") then
       typedef struct pg_cli_time { long seconds, nanoseconds; } pg_cli_time;
       typedef struct pg_cli_signals { unsigned char bits[128]; } pg_cli_signals;
       int pg_cli_isatty(int fd) __asm__("isatty");
-      int pg_cli_clock(int clock, pg_cli_time *time) __asm__("clock_gettime");
       int pg_cli_empty(pg_cli_signals *set) __asm__("sigemptyset");
       int pg_cli_add(pg_cli_signals *set, int signal) __asm__("sigaddset");
       int pg_cli_mask(int how, const pg_cli_signals *set, pg_cli_signals *old) __asm__("sigprocmask");
@@ -24,21 +24,15 @@ if not pcall(ffi.typeof, "pg_cli_time") then
 end
 
 local C = ffi.C
-local SIGINT, SIG_BLOCK, SIG_SETMASK, CLOCK_MONOTONIC = 2, 0, 2, 1     -- Linux, but for its MIPS and SPARC
+local SIGINT, SIG_BLOCK, SIG_SETMASK = 2, 0, 2     -- Linux, but for its MIPS and SPARC
 
 --- Whether a file descriptor is a terminal.
 -- @tparam number fd
 -- @treturn boolean
 function M.is_terminal(fd) return C.pg_cli_isatty(fd) == 1 end
 
-local time = ffi.new "pg_cli_time"
-
---- Seconds on a clock that only goes forward.
--- @treturn number
-function M.now()
-   C.pg_cli_clock(CLOCK_MONOTONIC, time)
-   return tonumber(time.seconds) + tonumber(time.nanoseconds) / 1e9
-end
+--- Seconds on a clock that only goes forward: @{perigee.clock.now}.
+M.now = clock.now
 
 --- Let Ctrl-C end the process at once, as while it waits for input; LuaJIT's own handler would wait for Lua to go on.
 function M.interrupt_kills() C.pg_cli_handle(SIGINT, nil) end
