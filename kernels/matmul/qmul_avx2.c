@@ -6,8 +6,6 @@
 #include "../cpu/isa.h"
 #include "qmul_codes_avx2.h"
 
-enum { AHEAD = 4096, FEW = 4 }; /* bytes to prefetch ahead; rows up to which the weights' arrival is what counts */
-
 /* Four activations, for all outputs. */
 INLINE __m256i four(const pg_q8 *x, int j)
 {
@@ -59,25 +57,17 @@ INLINE __m256 meet(__m256 y, const __m256i c[8], const factors8 *w, const pg_q8 
     return _mm256_fmadd_ps(w->m[1], _mm256_set1_ps(x->d * (float)high), y);
 }
 
-INLINE void prefetch(const uint8_t *w, int s, const format8 f)
-{
-    UNROLL
-    for (int i = f.bytes * s / f.parts / 64; i < f.bytes * (s + 1) / f.parts / 64; i++)
-        _mm_prefetch((const char *)w + AHEAD + 64 * i, _MM_HINT_T0);
-}
-
 /* All rows meet one packed block. */
 INLINE void block(float *y, const uint8_t *w, const pg_q8 *x, int n_row, const format8 f)
 {
     UNROLL
     for (int s = 0; s < f.parts; s++, x += n_row) {
-        if (n_row <= FEW) prefetch(w, s, f);
         UNROLL
         for (int h = 0; h < 2; h++) {
             __m256i c[8];
             factors8 by;
-            f.codes(c, w, s, h);
-            f.factors(&by, w, s, h);
+            f.codes(c, w + f.head, s, h);
+            f.factors(&by, w + f.head, s, h);
             for (int r = 0; r < n_row; r++) {
                 float *to = y + 16 * r + 8 * h;
                 _mm256_storeu_ps(to, meet(_mm256_loadu_ps(to), c, &by, x + r, f));
@@ -98,9 +88,10 @@ INLINE void qmul(float *y, const uint8_t *w, const pg_q8 *x, int n_row, int64_t 
     for (; k > 0; k -= 32 * f.parts, w += f.bytes, x += (int64_t)f.parts * n_row) block(y, w, x, n_row, f);
 }
 
-#define F(row, codes, factors, bytes, parts, offset, fit, by16, has_min)                                            \
-    void pg_qmul_##row##_avx2(float *y, const void *panel, const pg_q8 *x, int n_row, int64_t k)                    \
-    {                                                                                                               \
-        qmul(y, panel, x, n_row, k, (format8){ c_##codes, f_##factors, bytes, parts, offset, fit, by16, has_min }); \
+#define F(row, codes, factors, bytes, head, parts, offset, fit, by16, has_min)                     \
+    void pg_qmul_##row##_avx2(float *y, const void *panel, const pg_q8 *x, int n_row, int64_t k)   \
+    {                                                                                              \
+        qmul(y, panel, x, n_row, k,                                                                \
+             (format8){ c_##codes, f_##factors, bytes, head, parts, offset, fit, by16, has_min }); \
     }
 FORMATS8(F)

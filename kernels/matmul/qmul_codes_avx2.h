@@ -25,10 +25,10 @@ typedef void factors8_fn(factors8 *f, const uint8_t *w, int s, int h);
 typedef struct format8 {
     codes8_fn *codes;
     factors8_fn *factors;
-    int bytes, parts;  /* of a packed block; times 32 columns */
-    int offset;        /* of the codes */
-    int fit;           /* so many registers of products may be added in 16 bits; 0: the codes are signed bytes */
-    int by16, has_min; /* d[0] and d[1] for 16 columns each; there is a minimum */
+    int bytes, head, parts; /* of a packed block, of its factors before w; times 32 columns */
+    int offset;             /* of the codes */
+    int fit;                /* so many registers of products may be added in 16 bits; 0: the codes are signed bytes */
+    int by16, has_min;      /* d[0] and d[1] for 16 columns each; there is a minimum */
 } format8;
 
 INLINE __m256i dword8(const uint8_t *w, int u, int h)
@@ -126,25 +126,24 @@ INLINE void c_mxfp4(__m256i c[8], const uint8_t *w, int s, int h)
     look_up8(c, _mm_add_epi8(load16(pg_fp4_twice), _mm_set1_epi8(12)));
 }
 
-#define FACTOR_AT(name, d_at, m_at)                                   \
-    INLINE void f_##name(factors8 *f, const uint8_t *w, int s, int h) \
-    {                                                                 \
-        (void)s;                                                      \
-        f->d[0] = halves8(w + (d_at), h);                             \
-        if (m_at) f->m[0] = halves8(w + (m_at), h);                   \
-    }
-FACTOR_AT(q8_0, 512, 0)
-FACTOR_AT(q4_0, 256, 0)
-FACTOR_AT(q4_1, 256, 288)
-FACTOR_AT(q5_0, 320, 0)
-FACTOR_AT(q5_1, 320, 352)
-#undef FACTOR_AT
+/* One f16 factor; a factor and a minimum. */
+INLINE void f_half(factors8 *f, const uint8_t *w, int s, int h)
+{
+    (void)s;
+    f->d[0] = halves8(w - 32, h);
+}
+INLINE void f_halves(factors8 *f, const uint8_t *w, int s, int h)
+{
+    (void)s;
+    f->d[0] = halves8(w - 64, h);
+    f->m[0] = halves8(w - 32, h);
+}
 
 /* pg_e8m0_half of 8 bytes. */
 INLINE void f_mxfp4(factors8 *f, const uint8_t *w, int s, int h)
 {
     (void)s;
-    const __m256i e = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(w + 256 + 8 * h)));
+    const __m256i e = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(w - 16 + 8 * h)));
     const __m256i normal = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
     const __m256i tiny = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e);
     f->d[0] = _mm256_castsi256_ps(_mm256_blendv_epi8(normal, tiny, _mm256_cmpgt_epi32(_mm256_set1_epi32(2), e)));
@@ -175,7 +174,7 @@ INLINE void c_q2_k(__m256i c[8], const uint8_t *w, int s, int h)
 }
 INLINE void f_q2_k(factors8 *f, const uint8_t *w, int s, int h)
 {
-    const __m256 by = halves8(w + 1280, h), least = minus(halves8(w + 1312, h));
+    const __m256 by = halves8(w - 64, h), least = minus(halves8(w - 32, h));
     const __m256i all = dword8(w, s / 2, h);
     UNROLL
     for (int i = 0; i < 2; i++) {
@@ -187,15 +186,15 @@ INLINE void f_q2_k(factors8 *f, const uint8_t *w, int s, int h)
 
 INLINE void c_q3_k(__m256i c[8], const uint8_t *w, int s, int h)
 {
-    fields8(c, w, 8 + 8 * (s / 4), 2 * (s % 4), 2, h);
-    more_bits8(c, w, 0, s, 1, 2, h);
+    fields8(c, w, 11 + 8 * (s / 4), 2 * (s % 4), 2, h);
+    more_bits8(c, w, 3, s, 1, 2, h);
 }
-/* Scales 4i .. 4i + 3 are the nibbles i / 2 of dword 24 + i % 2 and, above them, bits 2i and 2i + 1 of dword 26. */
+/* Scales 4i .. 4i + 3 are the nibbles i / 2 of dword i % 2 and, above them, bits 2i and 2i + 1 of dword 2. */
 INLINE void f_q3_k(factors8 *f, const uint8_t *w, int s, int h)
 {
     const int i = s / 2;
-    const __m256i sc = join(field8(dword8(w, 24 + i % 2, h), 4 * (i / 2), 4), field8(dword8(w, 26, h), 2 * i, 2), 4);
-    const __m256 by = halves8(w + 1728, h);
+    const __m256i sc = join(field8(dword8(w, i % 2, h), 4 * (i / 2), 4), field8(dword8(w, 2, h), 2 * i, 2), 4);
+    const __m256 by = halves8(w - 32, h);
     UNROLL
     for (int t = 0; t < 2; t++)
         f->d[t] = whole_times(_mm256_sub_epi32(byte_of(sc, 2 * (s % 2) + t), _mm256_set1_epi32(32)), by);
@@ -203,7 +202,7 @@ INLINE void f_q3_k(factors8 *f, const uint8_t *w, int s, int h)
 
 /* Q4_K, Q5_K: scales and minima of 6 bits. The first two dwords hold four each, and the top two bits of the other four,
  * whose low bits are in the third. */
-INLINE void f_k4(factors8 *f, const uint8_t *w, int s, int at, int h)
+INLINE void f_k4(factors8 *f, const uint8_t *w, int s, int h)
 {
     const __m256i third = dword8(w, 2, h);
     __m256i v[2];
@@ -212,38 +211,30 @@ INLINE void f_k4(factors8 *f, const uint8_t *w, int s, int at, int h)
         const __m256i a = dword8(w, i, h);
         v[i] = s < 4 ? field8(a, 0, 6) : join(field8(third, 4 * i, 4), field8(a, 6, 2), 4);
     }
-    f->d[0] = whole_times(byte_of(v[0], s % 4), halves8(w + at, h));
-    f->m[0] = whole_times(byte_of(v[1], s % 4), minus(halves8(w + at + 32, h)));
+    f->d[0] = whole_times(byte_of(v[0], s % 4), halves8(w - 64, h));
+    f->m[0] = whole_times(byte_of(v[1], s % 4), minus(halves8(w - 32, h)));
 }
 INLINE void c_q4_k(__m256i c[8], const uint8_t *w, int s, int h)
 {
     fields8(c, w, 3 + 8 * (s / 2), 4 * (s % 2), 4, h);
-}
-INLINE void f_q4_k(factors8 *f, const uint8_t *w, int s, int h)
-{
-    f_k4(f, w, s, 2240, h);
 }
 INLINE void c_q5_k(__m256i c[8], const uint8_t *w, int s, int h)
 {
     fields8(c, w, 11 + 8 * (s / 2), 4 * (s % 2), 4, h);
     more_bits8(c, w, 3, s, 1, 4, h);
 }
-INLINE void f_q5_k(factors8 *f, const uint8_t *w, int s, int h)
-{
-    f_k4(f, w, s, 2752, h);
-}
 
 INLINE void c_q6_k(__m256i c[8], const uint8_t *w, int s, int h)
 {
-    fields8(c, w, 16 * (s / 4) + 8 * (s % 2), 4 * (s % 4 / 2), 4, h);
-    more_bits8(c, w, 32 + 8 * (s / 4), 2 * (s % 4), 2, 4, h);
+    fields8(c, w, 4 + 24 * (s / 4) + 16 * (s % 2), 4 * (s % 4 / 2), 4, h);
+    more_bits8(c, w, 12 + 24 * (s / 4), 2 * (s % 4), 2, 4, h);
 }
 INLINE void f_q6_k(factors8 *f, const uint8_t *w, int s, int h)
 {
     UNROLL
     for (int i = 0; i < 2; i++) { /* signed bytes */
-        const __m256i up = _mm256_slli_epi32(dword8(w, 48 + s / 2, h), 24 - 8 * (2 * (s % 2) + i));
-        f->d[i] = whole_times(_mm256_srai_epi32(up, 24), halves8(w + 3328, h));
+        const __m256i up = _mm256_slli_epi32(dword8(w, s / 2, h), 24 - 8 * (2 * (s % 2) + i));
+        f->d[i] = whole_times(_mm256_srai_epi32(up, 24), halves8(w - 32, h));
     }
 }
 
@@ -255,9 +246,9 @@ INLINE void c_iq4_xs(__m256i c[8], const uint8_t *w, int s, int h)
 INLINE void f_iq4_xs(factors8 *f, const uint8_t *w, int s, int h)
 {
     const __m256i low = and_all(_mm256_srli_epi32(dword8(w, 0, h), 4 * s), 15);
-    const __m256i high = and_all(_mm256_srli_epi32(_mm256_cvtepu16_epi32(load16(w + 2144 + 16 * h)), 2 * s), 3);
+    const __m256i high = and_all(_mm256_srli_epi32(_mm256_cvtepu16_epi32(load16(w - 32 + 16 * h)), 2 * s), 3);
     const __m256i sc = _mm256_or_si256(low, _mm256_slli_epi32(high, 4));
-    f->d[0] = whole_times(_mm256_sub_epi32(sc, _mm256_set1_epi32(32)), halves8(w + 2112, h));
+    f->d[0] = whole_times(_mm256_sub_epi32(sc, _mm256_set1_epi32(32)), halves8(w - 64, h));
 }
 
 /* Four rows of the grid, one a byte of dword 2s; dword 2s + 1: four times seven signs, then a scale. */
@@ -286,24 +277,24 @@ INLINE void c_iq2_xxs(__m256i c[8], const uint8_t *w, int s, int h)
 INLINE void f_iq2_xxs(factors8 *f, const uint8_t *w, int s, int h)
 {
     const __m256i odd = _mm256_or_si256(_mm256_srli_epi32(dword8(w, 2 * s + 1, h), 27), _mm256_set1_epi32(1));
-    f->d[0] = whole_times(odd, _mm256_mul_ps(halves8(w + 1024, h), _mm256_set1_ps(0.125f)));
+    f->d[0] = whole_times(odd, _mm256_mul_ps(halves8(w - 32, h), _mm256_set1_ps(0.125f)));
 }
 
-/* F(row, codes, factors, packed bytes, parts, offset, fit, by16, has_min) */
-#define FORMATS8(F)                                   \
-    F(q8_0, q8_0, q8_0, 544, 1, 0, 0, 0, 0)           \
-    F(q4_0, q4_0, q4_0, 288, 1, 8, 8, 0, 0)           \
-    F(q4_1, q4_0, q4_1, 320, 1, 0, 8, 0, 1)           \
-    F(q5_0, q5_0, q5_0, 352, 1, 16, 4, 0, 0)          \
-    F(q5_1, q5_0, q5_1, 384, 1, 0, 4, 0, 1)           \
-    F(q2_k, q2_k, q2_k, 1344, 8, 0, 4, 1, 1)          \
-    F(q3_k, q3_k, q3_k, 1760, 8, 4, 4, 1, 0)          \
-    F(q4_k, q4_k, q4_k, 2304, 8, 0, 8, 0, 1)          \
-    F(q5_k, q5_k, q5_k, 2816, 8, 0, 4, 0, 1)          \
-    F(q6_k, q6_k, q6_k, 3360, 8, 32, 2, 1, 0)         \
-    F(iq4_nl, iq4_nl, q4_0, 288, 1, 0, 0, 0, 0)       \
-    F(iq4_xs, iq4_xs, iq4_xs, 2176, 8, 0, 0, 0, 0)    \
-    F(iq2_xxs, iq2_xxs, iq2_xxs, 1056, 8, 0, 0, 0, 0) \
-    F(mxfp4, mxfp4, mxfp4, 272, 1, 12, 4, 0, 0)
+/* F(row, codes, factors, packed bytes, of them factors, parts, offset, fit, by16, has_min) */
+#define FORMATS8(F)                                       \
+    F(q8_0, q8_0, half, 544, 32, 1, 0, 0, 0, 0)           \
+    F(q4_0, q4_0, half, 288, 32, 1, 8, 8, 0, 0)           \
+    F(q4_1, q4_0, halves, 320, 64, 1, 0, 8, 0, 1)         \
+    F(q5_0, q5_0, half, 352, 32, 1, 16, 4, 0, 0)          \
+    F(q5_1, q5_0, halves, 384, 64, 1, 0, 4, 0, 1)         \
+    F(q2_k, q2_k, q2_k, 1344, 64, 8, 0, 4, 1, 1)          \
+    F(q3_k, q3_k, q3_k, 1760, 32, 8, 4, 4, 1, 0)          \
+    F(q4_k, q4_k, k4, 2304, 64, 8, 0, 8, 0, 1)            \
+    F(q5_k, q5_k, k4, 2816, 64, 8, 0, 4, 0, 1)            \
+    F(q6_k, q6_k, q6_k, 3360, 32, 8, 32, 2, 1, 0)         \
+    F(iq4_nl, iq4_nl, half, 288, 32, 1, 0, 0, 0, 0)       \
+    F(iq4_xs, iq4_xs, iq4_xs, 2176, 64, 8, 0, 0, 0, 0)    \
+    F(iq2_xxs, iq2_xxs, iq2_xxs, 1056, 32, 8, 0, 0, 0, 0) \
+    F(mxfp4, mxfp4, mxfp4, 272, 16, 1, 12, 4, 0, 0)
 
 #endif

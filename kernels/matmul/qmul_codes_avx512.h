@@ -19,9 +19,9 @@ typedef void factors512_fn(__m512 d[2], __m512 m[2], const uint8_t *w, int s);
 typedef struct format512 {
     codes512_fn *codes;
     factors512_fn *factors;
-    int bytes, parts;  /* of a packed block; times 32 columns */
-    int offset;        /* of the codes */
-    int by16, has_min; /* d[0] and d[1] for 16 columns each, else d[0] for 32; m likewise */
+    int bytes, head, parts; /* of a packed block, of its factors before w; times 32 columns */
+    int offset;             /* of the codes */
+    int by16, has_min;      /* d[0] and d[1] for 16 columns each, else d[0] for 32; m likewise */
 } format512;
 
 INLINE __m512i dword(const uint8_t *w, int u)
@@ -111,25 +111,24 @@ INLINE void c_mxfp4(__m512i c[8], const uint8_t *w, int s)
     look_up16(c, _mm_add_epi8(load16(pg_fp4_twice), _mm_set1_epi8(12)));
 }
 
-#define FACTOR_AT(name, d_at, m_at)                                         \
-    INLINE void f_##name(__m512 d[2], __m512 m[2], const uint8_t *w, int s) \
-    {                                                                       \
-        (void)s;                                                            \
-        d[0] = halves16(w + (d_at));                                        \
-        if (m_at) m[0] = halves16(w + (m_at));                              \
-    }
-FACTOR_AT(q8_0, 512, 0)
-FACTOR_AT(q4_0, 256, 0)
-FACTOR_AT(q4_1, 256, 288)
-FACTOR_AT(q5_0, 320, 0)
-FACTOR_AT(q5_1, 320, 352)
-#undef FACTOR_AT
+/* One f16 factor; a factor and a minimum. */
+INLINE void f_half(__m512 d[2], __m512 m[2], const uint8_t *w, int s)
+{
+    (void)m, (void)s;
+    d[0] = halves16(w - 32);
+}
+INLINE void f_halves(__m512 d[2], __m512 m[2], const uint8_t *w, int s)
+{
+    (void)s;
+    d[0] = halves16(w - 64);
+    m[0] = halves16(w - 32);
+}
 
 /* pg_e8m0_half of 16 bytes. */
 INLINE void f_mxfp4(__m512 d[2], __m512 m[2], const uint8_t *w, int s)
 {
     (void)s, (void)m;
-    const __m512i e = _mm512_cvtepu8_epi32(load16(w + 256));
+    const __m512i e = _mm512_cvtepu8_epi32(load16(w - 16));
     const __m512i normal = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
     const __m512i tiny = _mm512_sllv_epi32(_mm512_set1_epi32(0x00200000), e);
     d[0] = _mm512_castsi512_ps(_mm512_mask_blend_epi32(_mm512_cmplt_epi32_mask(e, _mm512_set1_epi32(2)), normal, tiny));
@@ -146,8 +145,15 @@ INLINE void fields16(__m512i c[8], const uint8_t *w, int u, int at, int width)
 /* Adds a field of the eight dwords from u on, above bit `by`. */
 INLINE void more_bits16(__m512i c[8], const uint8_t *w, int u, int at, int width, int by)
 {
+    const __m512i mask = _mm512_set1_epi8((char)(((1 << width) - 1) << by));
     UNROLL
-    for (int j = 0; j < 8; j++) c[j] = join(c[j], field16(dword(w, u + j), at, width), by);
+    for (int j = 0; j < 8; j++) {
+        const __m512i v = dword(w, u + j);
+        const __m512i high = at > by   ? _mm512_srli_epi16(v, (unsigned)(at - by))
+                             : at < by ? _mm512_slli_epi16(v, (unsigned)(by - at))
+                                       : v;
+        c[j] = _mm512_or_si512(c[j], _mm512_and_si512(high, mask));
+    }
 }
 
 INLINE __m512 whole_times(__m512i v, __m512 d)
@@ -161,7 +167,7 @@ INLINE void c_q2_k(__m512i c[8], const uint8_t *w, int s)
 }
 INLINE void f_q2_k(__m512 d[2], __m512 m[2], const uint8_t *w, int s)
 {
-    const __m512 by = halves16(w + 1280), least = _mm512_sub_ps(_mm512_setzero_ps(), halves16(w + 1312));
+    const __m512 by = halves16(w - 64), least = _mm512_sub_ps(_mm512_setzero_ps(), halves16(w - 32));
     UNROLL
     for (int i = 0; i < 2; i++) {
         const __m512i sc = byte_of(dword(w, s / 2), 2 * (s % 2) + i);
@@ -172,16 +178,16 @@ INLINE void f_q2_k(__m512 d[2], __m512 m[2], const uint8_t *w, int s)
 
 INLINE void c_q3_k(__m512i c[8], const uint8_t *w, int s)
 {
-    fields16(c, w, 8 + 8 * (s / 4), 2 * (s % 4), 2);
-    more_bits16(c, w, 0, s, 1, 2);
+    fields16(c, w, 11 + 8 * (s / 4), 2 * (s % 4), 2);
+    more_bits16(c, w, 3, s, 1, 2);
 }
-/* Scales 4i .. 4i + 3 are the nibbles i / 2 of dword 24 + i % 2 and, above them, bits 2i and 2i + 1 of dword 26. */
+/* Scales 4i .. 4i + 3 are the nibbles i / 2 of dword i % 2 and, above them, bits 2i and 2i + 1 of dword 2. */
 INLINE void f_q3_k(__m512 d[2], __m512 m[2], const uint8_t *w, int s)
 {
     (void)m;
     const int i = s / 2;
-    const __m512i sc = join(field16(dword(w, 24 + i % 2), 4 * (i / 2), 4), field16(dword(w, 26), 2 * i, 2), 4);
-    const __m512 by = halves16(w + 1728);
+    const __m512i sc = join(field16(dword(w, i % 2), 4 * (i / 2), 4), field16(dword(w, 2), 2 * i, 2), 4);
+    const __m512 by = halves16(w - 32);
     UNROLL
     for (int k = 0; k < 2; k++)
         d[k] = whole_times(_mm512_sub_epi32(byte_of(sc, 2 * (s % 2) + k), _mm512_set1_epi32(32)), by);
@@ -189,7 +195,7 @@ INLINE void f_q3_k(__m512 d[2], __m512 m[2], const uint8_t *w, int s)
 
 /* Q4_K, Q5_K: 6-bit scales and minima; bytes 0 .. 3 of the first two dwords hold four each, with the top bits of those
  * whose low bits are in the third. */
-INLINE void f_k4(__m512 d[2], __m512 m[2], const uint8_t *w, int s, int at)
+INLINE void f_k4(__m512 d[2], __m512 m[2], const uint8_t *w, int s)
 {
     const __m512i third = dword(w, 2);
     __m512i v[2];
@@ -198,39 +204,31 @@ INLINE void f_k4(__m512 d[2], __m512 m[2], const uint8_t *w, int s, int at)
         const __m512i a = dword(w, i);
         v[i] = s < 4 ? field16(a, 0, 6) : join(field16(third, 4 * i, 4), field16(a, 6, 2), 4);
     }
-    d[0] = whole_times(byte_of(v[0], s % 4), halves16(w + at));
-    m[0] = whole_times(byte_of(v[1], s % 4), _mm512_sub_ps(_mm512_setzero_ps(), halves16(w + at + 32)));
+    d[0] = whole_times(byte_of(v[0], s % 4), halves16(w - 64));
+    m[0] = whole_times(byte_of(v[1], s % 4), _mm512_sub_ps(_mm512_setzero_ps(), halves16(w - 32)));
 }
 INLINE void c_q4_k(__m512i c[8], const uint8_t *w, int s)
 {
     fields16(c, w, 3 + 8 * (s / 2), 4 * (s % 2), 4);
-}
-INLINE void f_q4_k(__m512 d[2], __m512 m[2], const uint8_t *w, int s)
-{
-    f_k4(d, m, w, s, 2240);
 }
 INLINE void c_q5_k(__m512i c[8], const uint8_t *w, int s)
 {
     fields16(c, w, 11 + 8 * (s / 2), 4 * (s % 2), 4);
     more_bits16(c, w, 3, s, 1, 4);
 }
-INLINE void f_q5_k(__m512 d[2], __m512 m[2], const uint8_t *w, int s)
-{
-    f_k4(d, m, w, s, 2752);
-}
 
 INLINE void c_q6_k(__m512i c[8], const uint8_t *w, int s)
 {
-    fields16(c, w, 16 * (s / 4) + 8 * (s % 2), 4 * (s % 4 / 2), 4);
-    more_bits16(c, w, 32 + 8 * (s / 4), 2 * (s % 4), 2, 4);
+    fields16(c, w, 4 + 24 * (s / 4) + 16 * (s % 2), 4 * (s % 4 / 2), 4);
+    more_bits16(c, w, 12 + 24 * (s / 4), 2 * (s % 4), 2, 4);
 }
 INLINE void f_q6_k(__m512 d[2], __m512 m[2], const uint8_t *w, int s)
 {
     (void)m;
     UNROLL
     for (int i = 0; i < 2; i++) { /* signed bytes */
-        const __m512i up = _mm512_slli_epi32(dword(w, 48 + s / 2), (unsigned)(24 - 8 * (2 * (s % 2) + i)));
-        d[i] = whole_times(_mm512_srai_epi32(up, 24), halves16(w + 3328));
+        const __m512i up = _mm512_slli_epi32(dword(w, s / 2), (unsigned)(24 - 8 * (2 * (s % 2) + i)));
+        d[i] = whole_times(_mm512_srai_epi32(up, 24), halves16(w - 32));
     }
 }
 
@@ -243,9 +241,9 @@ INLINE void f_iq4_xs(__m512 d[2], __m512 m[2], const uint8_t *w, int s)
 {
     (void)m;
     const __m512i low = and_all(_mm512_srli_epi32(dword(w, 0), (unsigned)(4 * s)), 15);
-    const __m512i high = and_all(_mm512_srli_epi32(_mm512_cvtepu16_epi32(load32(w + 2144)), (unsigned)(2 * s)), 3);
+    const __m512i high = and_all(_mm512_srli_epi32(_mm512_cvtepu16_epi32(load32(w - 32)), (unsigned)(2 * s)), 3);
     const __m512i sc = _mm512_or_si512(low, _mm512_slli_epi32(high, 4));
-    d[0] = whole_times(_mm512_sub_epi32(sc, _mm512_set1_epi32(32)), halves16(w + 2112));
+    d[0] = whole_times(_mm512_sub_epi32(sc, _mm512_set1_epi32(32)), halves16(w - 64));
 }
 
 /* Four rows of the grid, one a byte of dword 2s; dword 2s + 1: four times seven signs, then a scale. */
@@ -276,24 +274,24 @@ INLINE void f_iq2_xxs(__m512 d[2], __m512 m[2], const uint8_t *w, int s)
 {
     (void)m;
     const __m512i odd = _mm512_or_si512(_mm512_srli_epi32(dword(w, 2 * s + 1), 27), _mm512_set1_epi32(1));
-    d[0] = whole_times(odd, _mm512_mul_ps(halves16(w + 1024), _mm512_set1_ps(0.125f)));
+    d[0] = whole_times(odd, _mm512_mul_ps(halves16(w - 32), _mm512_set1_ps(0.125f)));
 }
 
-/* F(row, codes, factors, packed bytes, parts, offset, by16, has_min) */
-#define FORMATS512(F)                               \
-    F(q8_0, q8_0, q8_0, 544, 1, 128, 0, 0)          \
-    F(q4_0, q4_0, q4_0, 288, 1, 8, 0, 0)            \
-    F(q4_1, q4_0, q4_1, 320, 1, 0, 0, 1)            \
-    F(q5_0, q5_0, q5_0, 352, 1, 16, 0, 0)           \
-    F(q5_1, q5_0, q5_1, 384, 1, 0, 0, 1)            \
-    F(q2_k, q2_k, q2_k, 1344, 8, 0, 1, 1)           \
-    F(q3_k, q3_k, q3_k, 1760, 8, 4, 1, 0)           \
-    F(q4_k, q4_k, q4_k, 2304, 8, 0, 0, 1)           \
-    F(q5_k, q5_k, q5_k, 2816, 8, 0, 0, 1)           \
-    F(q6_k, q6_k, q6_k, 3360, 8, 32, 1, 0)          \
-    F(iq4_nl, iq4_nl, q4_0, 288, 1, 128, 0, 0)      \
-    F(iq4_xs, iq4_xs, iq4_xs, 2176, 8, 128, 0, 0)   \
-    F(iq2_xxs, iq2_xxs, iq2_xxs, 1056, 8, 43, 0, 0) \
-    F(mxfp4, mxfp4, mxfp4, 272, 1, 12, 0, 0)
+/* F(row, codes, factors, packed bytes, of them factors, parts, offset, by16, has_min) */
+#define FORMATS512(F)                                   \
+    F(q8_0, q8_0, half, 544, 32, 1, 128, 0, 0)          \
+    F(q4_0, q4_0, half, 288, 32, 1, 8, 0, 0)            \
+    F(q4_1, q4_0, halves, 320, 64, 1, 0, 0, 1)          \
+    F(q5_0, q5_0, half, 352, 32, 1, 16, 0, 0)           \
+    F(q5_1, q5_0, halves, 384, 64, 1, 0, 0, 1)          \
+    F(q2_k, q2_k, q2_k, 1344, 64, 8, 0, 1, 1)           \
+    F(q3_k, q3_k, q3_k, 1760, 32, 8, 4, 1, 0)           \
+    F(q4_k, q4_k, k4, 2304, 64, 8, 0, 0, 1)             \
+    F(q5_k, q5_k, k4, 2816, 64, 8, 0, 0, 1)             \
+    F(q6_k, q6_k, q6_k, 3360, 32, 8, 32, 1, 0)          \
+    F(iq4_nl, iq4_nl, half, 288, 32, 1, 128, 0, 0)      \
+    F(iq4_xs, iq4_xs, iq4_xs, 2176, 64, 8, 128, 0, 0)   \
+    F(iq2_xxs, iq2_xxs, iq2_xxs, 1056, 32, 8, 43, 0, 0) \
+    F(mxfp4, mxfp4, mxfp4, 272, 16, 1, 12, 0, 0)
 
 #endif

@@ -1,37 +1,40 @@
 /* panel: the permutation and its inverse. */
 #include "panel.h"
 
-/* Which bytes of a format's block are moved as dwords, as halfwords and singly: first byte and count of each. Codes and
- * the small scales of a 256-block are dwords, f16 factors are halfwords; within a kind the block's order stays. */
-typedef struct order {
-    int16_t dword, n_dword, half, n_half, byte, n_byte;
-} order;
+/* The units of a format's block in the order in which a packed block has them: n units of `size` bytes, the first at
+ * byte `at`. Factors come first and codes in the order in which kernels read them, so that a matrix streams. */
+typedef struct run {
+    uint8_t at, n, size;
+} run;
 
-static const order orders[PG_DTYPE_COUNT] = {
-    [PG_Q8_0] = { .dword = 2, .n_dword = 8, .n_half = 1 },
-    [PG_Q4_0] = { .dword = 2, .n_dword = 4, .n_half = 1 },
-    [PG_Q4_1] = { .dword = 4, .n_dword = 4, .n_half = 2 },
-    [PG_Q5_0] = { .dword = 2, .n_dword = 5, .n_half = 1 },
-    [PG_Q5_1] = { .dword = 4, .n_dword = 5, .n_half = 2 },
-    [PG_Q2_K] = { .dword = 0, .n_dword = 20, .half = 80, .n_half = 2 },
-    [PG_Q3_K] = { .dword = 0, .n_dword = 27, .half = 108, .n_half = 1 },
-    [PG_Q4_K] = { .dword = 4, .n_dword = 35, .n_half = 2 },
-    [PG_Q5_K] = { .dword = 4, .n_dword = 43, .n_half = 2 },
-    [PG_Q6_K] = { .dword = 0, .n_dword = 52, .half = 208, .n_half = 1 },
-    [PG_IQ4_NL] = { .dword = 2, .n_dword = 4, .n_half = 1 },
-    [PG_IQ4_XS] = { .dword = 4, .n_dword = 33, .n_half = 2 },
-    [PG_IQ2_XXS] = { .dword = 2, .n_dword = 16, .n_half = 1 },
-    [PG_MXFP4] = { .dword = 1, .n_dword = 4, .byte = 0, .n_byte = 1 },
+static const run orders[PG_DTYPE_COUNT][7] = {
+    [PG_Q8_0] = { { 0, 1, 2 }, { 2, 8, 4 } },
+    [PG_Q4_0] = { { 0, 1, 2 }, { 2, 4, 4 } },
+    [PG_Q4_1] = { { 0, 2, 2 }, { 4, 4, 4 } },
+    [PG_Q5_0] = { { 0, 1, 2 }, { 2, 5, 4 } },
+    [PG_Q5_1] = { { 0, 2, 2 }, { 4, 5, 4 } },
+    [PG_Q2_K] = { { 80, 2, 2 }, { 0, 20, 4 } },
+    [PG_Q3_K] = { { 108, 1, 2 }, { 96, 3, 4 }, { 0, 24, 4 } },
+    [PG_Q4_K] = { { 0, 2, 2 }, { 4, 35, 4 } },
+    [PG_Q5_K] = { { 0, 2, 2 }, { 4, 43, 4 } },
+    /* of each half: low bits of 32 columns, high bits of 128, low bits of the next 32 */
+    [PG_Q6_K] = { { 208, 1, 2 }, { 192, 4, 4 }, { 0, 8, 4 }, { 128, 8, 4 }, { 32, 16, 4 }, { 160, 8, 4 }, { 96, 8, 4 } },
+    [PG_IQ4_NL] = { { 0, 1, 2 }, { 2, 4, 4 } },
+    [PG_IQ4_XS] = { { 0, 2, 2 }, { 4, 33, 4 } },
+    [PG_IQ2_XXS] = { { 0, 1, 2 }, { 2, 16, 4 } },
+    [PG_MXFP4] = { { 0, 1, 1 }, { 1, 4, 4 } },
 };
 
-static void pack_block(char *to, const char *const from[PG_PANEL], const order *o)
+static void pack_block(char *to, const char *const from[PG_PANEL], const run *o)
 {
-    for (int u = 0; u < o->n_dword; u++, to += 4 * PG_PANEL)
-        for (int r = 0; r < PG_PANEL; r++) memcpy(to + 4 * r, from[r] + o->dword + 4 * u, 4);
-    for (int u = 0; u < o->n_half; u++, to += 2 * PG_PANEL)
-        for (int r = 0; r < PG_PANEL; r++) memcpy(to + 2 * r, from[r] + o->half + 2 * u, 2);
-    for (int u = 0; u < o->n_byte; u++, to += PG_PANEL)
-        for (int r = 0; r < PG_PANEL; r++) to[r] = from[r][o->byte + u];
+    for (; o->n; o++)
+        for (int u = 0; u < o->n; u++, to += o->size * PG_PANEL) {
+            const int at = o->at + u * o->size;
+            if (o->size == 4)
+                for (int r = 0; r < PG_PANEL; r++) memcpy(to + 4 * r, from[r] + at, 4);
+            else
+                for (int r = 0; r < PG_PANEL; r++) memcpy(to + o->size * r, from[r] + at, o->size);
+        }
 }
 
 void pg_panel_pack(void *to, const pg_tensor *w, int64_t panel)
@@ -47,19 +50,17 @@ void pg_panel_pack(void *to, const pg_tensor *w, int64_t panel)
         step[r] = there ? bytes : 0;
     }
     for (int64_t b = 0; b < n_block; b++) {
-        pack_block((char *)to + b * PG_PANEL * bytes, from, &orders[w->dtype]);
+        pack_block((char *)to + b * PG_PANEL * bytes, from, orders[w->dtype]);
         for (int r = 0; r < PG_PANEL; r++) from[r] += step[r];
     }
 }
 
 void pg_panel_block(void *block, const pg_tensor *w, int64_t row, int64_t at)
 {
-    const order *o = &orders[w->dtype];
     const int bytes = pg_dtype_get(w->dtype)->bytes;
     const int64_t r = row % PG_PANEL;
     const char *from = (const char *)pg_panel_at(w, row - r) + at * PG_PANEL * bytes;
-    char *to = block;
-    for (int u = 0; u < o->n_dword; u++, from += 4 * PG_PANEL) memcpy(to + o->dword + 4 * u, from + 4 * r, 4);
-    for (int u = 0; u < o->n_half; u++, from += 2 * PG_PANEL) memcpy(to + o->half + 2 * u, from + 2 * r, 2);
-    for (int u = 0; u < o->n_byte; u++, from += PG_PANEL) to[o->byte + u] = from[r];
+    for (const run *o = orders[w->dtype]; o->n; o++)
+        for (int u = 0; u < o->n; u++, from += o->size * PG_PANEL)
+            memcpy((char *)block + o->at + u * o->size, from + o->size * r, o->size);
 }

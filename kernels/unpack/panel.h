@@ -1,11 +1,11 @@
 /* panel: 16 neighbouring rows of a quantised matrix, stored for kernels that make 16 outputs at once.
  *
- * A packed block is what 16 rows have in one block of columns: each dword of the codes for all 16 rows, then the next
- * dword, .. (64 bytes each), then each halfword of the factors (32 bytes each), then single bytes (16 each). The table
- * in panel.c says which bytes of a format are which. It is a permutation: a panel has the bytes of its 16 rows in as
- * many bytes, so a packed matrix is as large as a stored one whose rows are filled up with zero blocks to a multiple
- * of 16. One layout serves every instruction set: a register of 16 dwords (or two of 8) holds 4 columns of 16 outputs,
- * as the products of 4 bytes of VNNI, AVX2 and AMX want them.
+ * A packed block is what 16 rows have in one block of columns: the halfwords (or bytes) of the factors, each for all 16
+ * rows, then the dwords of the small scales and of the codes, each for all 16 rows (64 bytes). The table in panel.c says
+ * which bytes of a format go where. It is a permutation: a panel has the bytes of its 16 rows in as many bytes, so a
+ * packed matrix is as large as a stored one whose rows are filled up with zero blocks to a multiple of 16. One layout
+ * serves every instruction set: a register of 16 dwords (or two of 8) holds 4 columns of 16 outputs, as the products of
+ * 4 bytes of VNNI, AVX2 and AMX want them.
  * Source: interleaved rows, the idea of weight packing in GEMM, Goto, van de Geijn 2008; the permutation is our own. */
 #ifndef PG_PANEL_H
 #define PG_PANEL_H
