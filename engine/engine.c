@@ -1,7 +1,6 @@
 /* engine.c: the facade: submit, cancel, poll, counters. No work of its own; opening is in open.c, pg_logits in look.c. */
 #include "sched/sched.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -102,12 +101,18 @@ static void release(pg_engine *e)
     pthread_mutex_unlock(&e->lock);
 }
 
+/* Take the signal away, before looking at the rings: see pg_signal_reader. */
+static void take_signal(pg_engine *e)
+{
+    uint64_t signals;
+    if (!atomic_load(&e->signalled)) return;
+    if (read(e->event_fd, &signals, sizeof signals) > 0) atomic_store(&e->signalled, 0);
+}
+
 /* The lock is for the table, which pg_submit adds to; the rings themselves need none. */
 static int collect(pg_engine *e, pg_event *events, int32_t max, int *more, int *live)
 {
     int n = 0;
-    uint64_t signals;
-    if (read(e->event_fd, &signals, sizeof signals) < 0 && errno != EAGAIN) return 0;
     pthread_mutex_lock(&e->lock);
     *live = e->n_task;
     *more = 0;
@@ -125,15 +130,17 @@ static int collect(pg_engine *e, pg_event *events, int32_t max, int *more, int *
 
 static int collect_or_wait(pg_engine *e, int32_t timeout_ms, pg_event *events, int32_t max)
 {
-    const double until = pg_now_ms() + timeout_ms;
+    const double until = timeout_ms > 0 ? pg_now_ms() + timeout_ms : 0;
     for (;;) {
         int more = 0, live = 0;
+        take_signal(e);
         const int n = collect(e, events, max, &more, &live);
-        if (more && write(e->event_fd, &(uint64_t){ 1 }, sizeof(uint64_t)) < 0) return n;
-        const double left = until - pg_now_ms();
-        if (n || timeout_ms == 0 || (timeout_ms < 0 && !live) || (timeout_ms > 0 && left <= 0)) return n;
+        if (more) pg_signal_reader(e);
+        if (n || timeout_ms == 0 || (timeout_ms < 0 && !live)) return n;
+        const double left = timeout_ms > 0 ? until - pg_now_ms() : 0;
+        if (timeout_ms > 0 && left <= 0) return 0;
         struct pollfd fd = { .fd = e->event_fd, .events = POLLIN };
-        if (poll(&fd, 1, timeout_ms < 0 ? -1 : (int)left + 1) < 0) return n; /* a signal: let the caller look around */
+        if (poll(&fd, 1, timeout_ms < 0 ? -1 : (int)left + 1) < 0) return 0; /* a signal: let the caller look around */
     }
 }
 

@@ -1,15 +1,16 @@
 /* sampler: bias, penalties, truncation, temperature and the draw, for one row of logits.
  *
  * Here: everything between a row of logits and a token id. Not here: who is sampled when (sched), the checks on a
- * request's fields (submit), grammars and policies.
+ * request's fields (submit), finding the best of a row (order), what a row weighs in all (softmax), grammars and
+ * policies.
  *
- * Candidates are 64-bit words, a rank of the logit above the token id, so that one integer comparison is the order
- * "larger logit first, then lower id" and no sort can disagree with another. A small top-k is a bounded heap; a full
- * order is a radix sort, ten times quicker than comparing at a vocabulary's size. Probabilities that a truncation
- * looks at are those of the un-tempered distribution, renormalised over what the steps before it left; temperature
- * comes after all of them. Every truncation keeps at least one candidate.
- * Sources: as in sampler.h; radix sort: Knuth, TAOCP volume 3, section 5.2.5. */
+ * Probabilities that a truncation looks at are those of the un-tempered distribution, renormalised over what the steps
+ * before it left; temperature comes after all of them. Every truncation keeps at least one candidate. A row that nothing
+ * has cut yet is not sorted as a whole: its candidates are taken in order until they hold the mass that is asked for.
+ * Sources: as in sampler.h. */
 #include "sampler.h"
+#include "order.h"
+#include "softmax.h"
 
 #include <math.h>
 #include <stdbool.h>
@@ -18,11 +19,11 @@
 
 struct pg_sampler {
     int32_t n_vocab;
-    float *logit;    /* [n_vocab] after bias and penalties */
-    int32_t *count;  /* [n_vocab] all zero between uses */
-    uint64_t *order; /* [n_vocab] the candidates, best first */
-    uint64_t *spare; /* [n_vocab] */
-    double *weight;  /* [n_vocab] of order[i], relative to the best */
+    float *logit;   /* [n_vocab] the row, once bias, penalties or certainty have changed it */
+    int32_t *count; /* [n_vocab] all zero between uses */
+    uint64_t *heap; /* [n_vocab] */
+    double *weight; /* [n_vocab] of the candidates in order, relative to the best */
+    pg_order order;
 };
 
 pg_sampler *pg_sampler_open(int32_t n_vocab)
@@ -30,14 +31,13 @@ pg_sampler *pg_sampler_open(int32_t n_vocab)
     if (n_vocab < 1) return NULL;
     pg_sampler *s = calloc(1, sizeof *s);
     if (!s) return NULL;
-    size_t n = (size_t)n_vocab;
+    const size_t n = (size_t)n_vocab;
     s->n_vocab = n_vocab;
     s->logit = calloc(n, sizeof *s->logit);
     s->count = calloc(n, sizeof *s->count);
-    s->order = calloc(n, sizeof *s->order);
-    s->spare = calloc(n, sizeof *s->spare);
+    s->heap = calloc(n, sizeof *s->heap);
     s->weight = calloc(n, sizeof *s->weight);
-    if (s->logit && s->count && s->order && s->spare && s->weight) return s;
+    if (!pg_order_open(&s->order, n_vocab) && s->logit && s->count && s->heap && s->weight) return s;
     pg_sampler_close(s);
     return NULL;
 }
@@ -45,10 +45,10 @@ pg_sampler *pg_sampler_open(int32_t n_vocab)
 void pg_sampler_close(pg_sampler *s)
 {
     if (!s) return;
+    pg_order_close(&s->order);
     free(s->logit);
     free(s->count);
-    free(s->order);
-    free(s->spare);
+    free(s->heap);
     free(s->weight);
     free(s);
 }
@@ -80,129 +80,27 @@ static double uniform(uint64_t seed, int32_t position, int32_t attempt)
     return ((double)(r[0] >> 5) * 67108864.0 + (double)(r[1] >> 6)) * 0x1p-53;
 }
 
-/* ---- order ------------------------------------------------------------------------------------------------------ */
-
-/* Smaller is better: a larger logit, then a lower id. Adding 0 turns -0 into +0, which must tie. */
-static uint64_t rank_of(float logit, int32_t id)
-{
-    float x = logit + 0.0f;
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    bits = bits >> 31 ? bits : ~bits & 0x7FFFFFFFu;
-    return (uint64_t)bits << 32 | (uint32_t)id;
-}
-
-static int32_t id_of(uint64_t rank)
-{
-    return (int32_t)(uint32_t)rank;
-}
-
-/* Put heap[at] where it belongs below; the largest word is on top. */
-static void sift(uint64_t *heap, int32_t n, int32_t at)
-{
-    uint64_t x = heap[at];
-    for (;;) {
-        int64_t child = 2 * (int64_t)at + 1;
-        if (child >= n) break;
-        if (child + 1 < n && heap[child + 1] > heap[child]) child++;
-        if (heap[child] <= x) break;
-        heap[at] = heap[child];
-        at = (int32_t)child;
-    }
-    heap[at] = x;
-}
-
-static void heapify(uint64_t *heap, int32_t n)
-{
-    for (int32_t i = n / 2; i-- > 0;) sift(heap, n, i);
-}
-
-static uint64_t pop(uint64_t *heap, int32_t *n)
-{
-    uint64_t top = heap[0];
-    heap[0] = heap[--*n];
-    sift(heap, *n, 0);
-    return top;
-}
-
-/* The k best of logit[n] that are above -inf (or all, when `floor` is false) and not `skip`, best first, to out[k];
- * NaN counts as -inf. Returns how many there are. */
-static int32_t select_best(const float *logit, int32_t n, int32_t k, bool floor, int32_t skip, uint64_t *out)
-{
-    int32_t m = 0;
-    for (int32_t i = 0; i < n; i++) {
-        float x = logit[i] > -INFINITY ? logit[i] : -INFINITY;
-        if (i == skip || (floor && x == -INFINITY)) continue;
-        uint64_t rank = rank_of(x, i);
-        if (m < k) {
-            out[m++] = rank;
-            if (m == k) heapify(out, m);
-        } else if (rank < out[0]) {
-            out[0] = rank;
-            sift(out, k, 0);
-        }
-    }
-    if (m < k) heapify(out, m);
-    for (int32_t left = m; left > 1;) {
-        uint64_t worst = pop(out, &left);
-        out[left] = worst;
-    }
-    return m;
-}
-
-enum { DIGIT = 11, DIGITS = 3, BUCKETS = 1 << DIGIT };
-
-/* All candidates above -inf, best first, to s->order. Ids arrive ascending and each pass is stable, so only the upper
- * half of a word needs sorting. */
-static int32_t sort_all(pg_sampler *s)
-{
-    uint32_t start[DIGITS][BUCKETS] = { { 0 } };
-    int32_t n = 0;
-    for (int32_t i = 0; i < s->n_vocab; i++) {
-        if (s->logit[i] == -INFINITY) continue;
-        uint64_t rank = rank_of(s->logit[i], i);
-        for (int d = 0; d < DIGITS; d++) start[d][rank >> (32 + DIGIT * d) & (BUCKETS - 1)]++;
-        s->order[n++] = rank;
-    }
-    for (int d = 0; d < DIGITS; d++) {
-        uint32_t sum = 0;
-        for (int b = 0; b < BUCKETS; b++) {
-            uint32_t count = start[d][b];
-            start[d][b] = sum;
-            sum += count;
-        }
-        for (int32_t i = 0; i < n; i++) {
-            uint64_t rank = s->order[i];
-            s->spare[start[d][rank >> (32 + DIGIT * d) & (BUCKETS - 1)]++] = rank;
-        }
-        uint64_t *swap = s->order;
-        s->order = s->spare;
-        s->spare = swap;
-    }
-    return n;
-}
-
 /* ---- logits ----------------------------------------------------------------------------------------------------- */
 
-/* Copy the row, NaN as -inf; false when no logit is finite. */
-static bool take_row(pg_sampler *s, const float *logits)
+static bool has_finite(const float *x, int32_t n)
 {
-    bool finite = false;
-    for (int32_t i = 0; i < s->n_vocab; i++) {
-        float x = logits[i];
-        finite |= x - x == 0;
-        s->logit[i] = x > -INFINITY ? x : -INFINITY;
-    }
-    return finite;
+    int32_t i = 0;
+    while (i < n && !isfinite(x[i])) i++;
+    return i < n;
+}
+
+static bool is_penalised(const pg_draw *draw)
+{
+    const pg_request *how = draw->how;
+    return draw->n_history > 0 &&
+           (how->repeat_penalty != 1 || how->frequency_penalty != 0 || how->presence_penalty != 0);
 }
 
 static void add_bias(pg_sampler *s, const pg_request *how)
 {
     for (int32_t i = 0; i < how->n_bias; i++) {
-        int32_t t = how->bias[i].token;
-        if (t < 0 || t >= s->n_vocab) continue;
-        float x = s->logit[t] + how->bias[i].bias;
-        s->logit[t] = x > -INFINITY ? x : -INFINITY; /* a ban beats a +inf: their sum is NaN */
+        const int32_t t = how->bias[i].token;
+        if (t >= 0 && t < s->n_vocab) s->logit[t] += how->bias[i].bias; /* a ban beats a +inf: their sum is NaN */
     }
 }
 
@@ -210,186 +108,212 @@ static void add_bias(pg_sampler *s, const pg_request *how)
 static void penalise(pg_sampler *s, const pg_draw *draw)
 {
     const pg_request *how = draw->how;
-    if (how->repeat_penalty == 1 && how->frequency_penalty == 0 && how->presence_penalty == 0) return;
-    if (draw->n_history < 1) return;
     int32_t n = draw->n_history;
     if (how->repeat_last_n >= 0 && how->repeat_last_n < n) n = how->repeat_last_n;
     const int32_t *window = draw->history + (draw->n_history - n);
     for (int32_t i = 0; i < n; i++)
         if (window[i] >= 0 && window[i] < s->n_vocab) s->count[window[i]]++;
     for (int32_t i = 0; i < n; i++) {
-        int32_t t = window[i];
+        const int32_t t = window[i];
         if (t < 0 || t >= s->n_vocab || s->count[t] == 0) continue;
-        float x = s->logit[t];
-        x = x <= 0 ? x * how->repeat_penalty : x / how->repeat_penalty;
-        x -= (float)s->count[t] * how->frequency_penalty + how->presence_penalty;
-        s->logit[t] = x > -INFINITY ? x : -INFINITY;
+        const float x = s->logit[t];
+        s->logit[t] = (x <= 0 ? x * how->repeat_penalty : x / how->repeat_penalty) -
+                      ((float)s->count[t] * how->frequency_penalty + how->presence_penalty);
         s->count[t] = 0;
     }
 }
 
-/* The first of the largest logits, -1 when all are -inf. A +inf is certainty: then its holders share the row evenly
- * and all others leave it, so that no later step subtracts infinities. */
-static int32_t find_best(pg_sampler *s)
+/* Look at the row that is drawn from: the model's own, or a copy with bias and penalties. Returns its largest logit. */
+static float look_at(pg_sampler *s, const pg_draw *draw)
 {
-    int32_t best = -1;
-    float max = -INFINITY;
-    for (int32_t i = 0; i < s->n_vocab; i++)
-        if (s->logit[i] > max) {
-            max = s->logit[i];
-            best = i;
-        }
-    if (max == INFINITY)
-        for (int32_t i = 0; i < s->n_vocab; i++) s->logit[i] = s->logit[i] == INFINITY ? 0 : -INFINITY;
-    return best;
+    const bool penalised = is_penalised(draw);
+    if (draw->how->n_bias < 1 && !penalised) return pg_order_look(&s->order, draw->logits);
+    memcpy(s->logit, draw->logits, (size_t)s->n_vocab * sizeof *s->logit);
+    add_bias(s, draw->how);
+    if (penalised) penalise(s, draw);
+    return pg_order_look(&s->order, s->logit);
 }
 
-/* ---- truncation ------------------------------------------------------------------------------------------------- */
+/* A +inf is certainty: its holders share the row evenly and all others leave it, so that no later step subtracts
+ * infinities. */
+static void share_evenly(pg_sampler *s)
+{
+    const float *row = s->order.row;
+    for (int32_t i = 0; i < s->n_vocab; i++) s->logit[i] = row[i] == INFINITY ? 0 : -INFINITY;
+    pg_order_look(&s->order, s->logit);
+}
 
-/* weight[i] = exp((logit of order[i] - best logit) / temperature); returns their sum. */
+/* ---- candidates ------------------------------------------------------------------------------------------------- */
+
+/* What may be drawn: the first n of the order. */
+typedef struct pool {
+    int32_t n, asked; /* candidates at hand; how many the order was asked for */
+    bool open;        /* nothing has cut the row: there may be more */
+} pool;
+
+enum { FIRST = 64, MORE = 8 }; /* candidates to begin with where nothing says how many; how many times more next */
+
+static pool take(pg_sampler *s, int32_t asked, bool open)
+{
+    if (asked > s->n_vocab) asked = s->n_vocab;
+    return (pool){ pg_order_take(&s->order, asked), asked, open };
+}
+
+static bool has_more(const pg_sampler *s, const pool *p)
+{
+    return p->open && p->n == p->asked && p->asked < s->n_vocab;
+}
+
+/* weight[i] = exp((logit of candidate i - best logit) / temperature); returns their sum. */
 static double weigh(pg_sampler *s, int32_t n, double temperature)
 {
-    double top = s->logit[id_of(s->order[0])], sum = 0;
+    const uint64_t *best = s->order.best;
+    const double top = (double)pg_rank_logit(best[0]);
+    double sum = 0;
     for (int32_t i = 0; i < n; i++) {
-        s->weight[i] = exp((s->logit[id_of(s->order[i])] - top) / temperature);
+        s->weight[i] = exp(((double)pg_rank_logit(best[i]) - top) / temperature);
         sum += s->weight[i];
     }
     return sum;
+}
+
+/* The same, and the sum of all that may be drawn, at hand or not. */
+static double weigh_all(pg_sampler *s, const pool *p, double temperature)
+{
+    const double sum = weigh(s, p->n, temperature);
+    if (!has_more(s, p)) return sum;
+    return pg_softmax_sum(s->order.row, s->n_vocab, pg_rank_logit(s->order.best[0]), (float)temperature);
+}
+
+/* More candidates and their weights, when those at hand hold too little; false when there are no more. A pool that holds
+ * not even half of what is asked for becomes the whole row, whose sum is then taken anew, candidate by candidate. */
+static bool widen(pg_sampler *s, pool *p, double temperature, bool few, double *sum)
+{
+    if (!has_more(s, p)) return false;
+    *p = take(s, few || p->asked > s->n_vocab / MORE ? s->n_vocab : p->asked * MORE, true);
+    const double held = weigh(s, p->n, temperature);
+    if (!has_more(s, p)) *sum = held;
+    return true;
 }
 
 /* Keep those whose surprise -ln p is closest to the entropy, until they hold more than `mass`. Distances are compared
  * in f32: two that differ by rounding alone are a tie, which the better candidate wins. */
 static int32_t keep_typical(pg_sampler *s, int32_t n, double mass)
 {
-    double sum = weigh(s, n, 1), log_sum = log(sum), entropy = log_sum;
-    double top = s->logit[id_of(s->order[0])];
-    for (int32_t i = 0; i < n; i++) entropy -= s->weight[i] / sum * (s->logit[id_of(s->order[i])] - top);
+    uint64_t *best = s->order.best;
+    const double sum = weigh(s, n, 1), log_sum = log(sum), top = (double)pg_rank_logit(best[0]);
+    double entropy = log_sum;
+    for (int32_t i = 0; i < n; i++) entropy -= s->weight[i] / sum * ((double)pg_rank_logit(best[i]) - top);
     for (int32_t i = 0; i < n; i++) {
-        float far = (float)fabs(log_sum - (s->logit[id_of(s->order[i])] - top) - entropy);
+        const float far = (float)fabs(log_sum - ((double)pg_rank_logit(best[i]) - top) - entropy);
         uint32_t bits;
         memcpy(&bits, &far, sizeof bits);
-        s->spare[i] = ~((uint64_t)bits << 32 | (uint32_t)i); /* inverted: the heap has the largest word on top */
+        s->heap[i] = ~((uint64_t)bits << 32 | (uint32_t)i); /* inverted: the heap has the largest word on top */
     }
-    heapify(s->spare, n);
+    pg_heap_make(s->heap, n);
     double held = 0;
     int32_t left = n, m = 0;
     do {
-        int32_t i = id_of(~pop(s->spare, &left));
+        const int32_t i = pg_rank_id(~pg_heap_pop(s->heap, &left));
         s->count[i] = 1;
         held += s->weight[i];
     } while (left > 0 && held <= mass * sum);
     for (int32_t i = 0; i < n; i++) {
-        if (s->count[i]) s->order[m++] = s->order[i];
+        if (s->count[i]) best[m++] = best[i];
         s->count[i] = 0;
     }
     return m;
 }
 
-/* The smallest prefix that holds at least `mass`; weights as weigh left them. */
-static int32_t keep_top_p(const pg_sampler *s, int32_t n, double mass, double sum)
+/* The smallest prefix that holds at least `mass`. */
+static void keep_top_p(pg_sampler *s, pool *p, double mass)
 {
-    double held = s->weight[0];
+    double sum = weigh_all(s, p, 1), held = s->weight[0];
     int32_t m = 1;
-    while (m < n && held < mass * sum) held += s->weight[m++];
-    return m;
+    while (held < mass * sum) {
+        if (m < p->n)
+            held += s->weight[m++];
+        else if (!widen(s, p, 1, held < mass * sum / 2, &sum))
+            break;
+    }
+    p->n = m;
+    p->open = false;
 }
 
-/* Those at least `share` times as likely as the best, whose weight is 1. */
-static int32_t keep_min_p(const pg_sampler *s, int32_t n, double share)
+/* Those at least `share` times as likely as the best, whose weight is 1; weights are there. */
+static void keep_min_p(pg_sampler *s, pool *p, double share)
 {
     int32_t m = 1;
-    while (m < n && s->weight[m] >= share) m++;
-    return m;
+    double sum;
+    do {
+        while (m < p->n && s->weight[m] >= share) m++;
+    } while (m == p->n && widen(s, p, 1, false, &sum));
+    p->n = m;
+    p->open = false;
 }
 
-/* Fill s->order with what may be drawn; returns how many. */
-static int32_t truncate_row(pg_sampler *s, const pg_request *how)
+static pool truncate_row(pg_sampler *s, const pg_request *how)
 {
-    /* A heap pays while few of the row pass through it. */
-    bool few = how->top_k > 0 && how->top_k <= s->n_vocab / 16 + 64;
-    int32_t k = how->top_k < s->n_vocab ? how->top_k : s->n_vocab;
-    int32_t n = few ? select_best(s->logit, s->n_vocab, k, true, -1, s->order) : sort_all(s);
-    if (how->top_k > 0 && n > how->top_k) n = how->top_k;
-    if (how->typical_p < 1) n = keep_typical(s, n, how->typical_p);
-    if (how->top_p < 1 || how->min_p > 0) {
-        double sum = weigh(s, n, 1);
-        if (how->top_p < 1) n = keep_top_p(s, n, how->top_p, sum);
-        if (how->min_p > 0) n = keep_min_p(s, n, how->min_p);
+    pool p;
+    if (how->top_k > 0 && how->top_k < s->n_vocab) {
+        p = take(s, how->top_k, false);
+    } else {
+        p = take(s, how->typical_p < 1 ? s->n_vocab : FIRST, true);
     }
-    return n;
-}
-
-/* ---- log-probabilities ------------------------------------------------------------------------------------------ */
-
-/* What turns a logit into ln p. The largest logit and the rest stay apart: their sum may swallow the rest. */
-typedef struct total {
-    float top;
-    double log_sum; /* ln sum exp(logit - top); beside a +inf, as in find_best, ln of how many there are */
-} total;
-
-static total total_of(const float *logits, int32_t n)
-{
-    total t = { -INFINITY, 0 };
-    for (int32_t i = 0; i < n; i++)
-        if (logits[i] > t.top) t.top = logits[i];
-    double sum = 0;
-    for (int32_t i = 0; i < n; i++) {
-        if (logits[i] == t.top) {
-            sum += 1; /* the difference of two infinities is none */
-        } else if (logits[i] > -INFINITY) {
-            sum += exp((double)logits[i] - t.top);
-        }
+    if (how->typical_p < 1) p = (pool){ .n = keep_typical(s, p.n, how->typical_p) };
+    if (how->top_p < 1) keep_top_p(s, &p, how->top_p);
+    if (how->min_p > 0) {
+        if (!(how->top_p < 1)) weigh(s, p.n, 1);
+        keep_min_p(s, &p, how->min_p);
     }
-    t.log_sum = log(sum);
-    return t;
-}
-
-static float log_share(float logit, total t)
-{
-    if (!(logit > -INFINITY)) return -INFINITY;
-    double below = logit == t.top ? 0 : (double)logit - t.top;
-    return (float)(below - t.log_sum);
-}
-
-float pg_logprob_of(const float *logits, int32_t n_vocab, int32_t token)
-{
-    return log_share(logits[token], total_of(logits, n_vocab));
+    return p;
 }
 
 /* The chosen token, then the best of the others; places beyond the vocabulary get token -1. */
 static void list_logprobs(pg_sampler *s, const pg_draw *draw, int32_t chosen)
 {
-    int32_t n = draw->how->logprobs;
-    total all = total_of(draw->logits, s->n_vocab);
-    draw->logprobs[0] = (pg_logprob){ chosen, log_share(draw->logits[chosen], all) };
-    int32_t k = n - 1 < s->n_vocab ? n - 1 : s->n_vocab;
-    int32_t others = k > 0 ? select_best(draw->logits, s->n_vocab, k, false, chosen, s->order) : 0;
-    for (int32_t i = 0; i < n - 1; i++) {
-        int32_t t = i < others ? id_of(s->order[i]) : -1;
-        draw->logprobs[1 + i] = (pg_logprob){ t, t < 0 ? -INFINITY : log_share(draw->logits[t], all) };
+    const pg_softmax_total all = pg_softmax_of(draw->logits, s->n_vocab);
+    pg_logprob *out = draw->logprobs, *end = out + draw->how->logprobs;
+    *out++ = (pg_logprob){ chosen, pg_softmax_ln(draw->logits[chosen], all) };
+    if (out == end) return;
+    if (s->order.row != draw->logits) pg_order_look(&s->order, draw->logits);
+    const int32_t n = take(s, draw->how->logprobs, false).n; /* one too many, for the chosen one may be among them */
+    for (int32_t i = 0; i < n && out < end; i++) {
+        const int32_t t = pg_rank_id(s->order.best[i]);
+        if (t != chosen) *out++ = (pg_logprob){ t, pg_softmax_ln(draw->logits[t], all) };
     }
+    for (int32_t t = 0; t < s->n_vocab && out < end; t++) /* those without any probability, by id */
+        if (!(draw->logits[t] > -INFINITY) && t != chosen) *out++ = (pg_logprob){ t, -INFINITY };
+    while (out < end) *out++ = (pg_logprob){ -1, -INFINITY };
 }
 
 /* ---- the draw --------------------------------------------------------------------------------------------------- */
 
 static int32_t draw_one(pg_sampler *s, const pg_draw *draw)
 {
-    int32_t n = truncate_row(s, draw->how);
-    double sum = weigh(s, n, draw->how->temperature);
-    double target = uniform(draw->seed, draw->position, draw->attempt) * sum;
+    const double temperature = draw->how->temperature, u = uniform(draw->seed, draw->position, draw->attempt);
+    pool p = truncate_row(s, draw->how);
+    double sum = weigh_all(s, &p, temperature), held = s->weight[0];
     int32_t i = 0;
-    for (double held = s->weight[0]; i < n - 1 && held <= target; held += s->weight[i]) i++;
-    return id_of(s->order[i]);
+    while (held <= u * sum) {
+        if (i + 1 < p.n)
+            held += s->weight[++i];
+        else if (!widen(s, &p, temperature, held < u * sum / 2, &sum))
+            break;
+    }
+    return pg_rank_id(s->order.best[i]);
 }
 
 int32_t pg_sample(pg_sampler *s, const pg_draw *draw)
 {
-    if (!take_row(s, draw->logits)) return PG_EINVAL;
-    add_bias(s, draw->how);
-    penalise(s, draw);
-    int32_t token = find_best(s);
-    if (token < 0) return PG_EINVAL;
-    if (draw->how->temperature > 0) token = draw_one(s, draw);
+    if (!has_finite(draw->logits, s->n_vocab)) return PG_EINVAL;
+    const float top = look_at(s, draw);
+    if (top == -INFINITY) return PG_EINVAL;
+    int32_t token = pg_order_first(&s->order, top);
+    if (draw->how->temperature > 0) {
+        if (top == INFINITY) share_evenly(s);
+        token = draw_one(s, draw);
+    }
     if (draw->logprobs && draw->how->logprobs > 0) list_logprobs(s, draw, token);
     return token;
 }

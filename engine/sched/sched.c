@@ -2,6 +2,7 @@
  * a step allocates nothing. */
 #include "sched.h"
 
+#include <errno.h>
 #include <math.h>
 #include <string.h>
 #include <time.h>
@@ -83,9 +84,8 @@ static int is_late(const pg_task *t, double now)
 }
 
 /* Requests that were cancelled or whose time has come end here, running or waiting. */
-static void end_early(pg_engine *e)
+static void end_early(pg_engine *e, double now)
 {
-    const double now = pg_now_ms();
     for (int list = 0; list < 2; list++)
         for (int i = (list ? e->n_running : e->n_waiting) - 1; i >= 0; i--) {
             pg_task *t = list ? e->running[i] : e->waiting[i];
@@ -181,28 +181,41 @@ static void count_step(pg_engine *e, double ms)
     e->stats.prompt_tokens += e->rows.n_prefill;
     e->stats.generated_tokens += generated;
     e->stats.busy_seconds += ms * 1e-3;
-    e->stats.last_seconds = ms * 1e-3;
     *(e->rows.n_prefill ? &e->stats.prefill_seconds : &e->stats.decode_seconds) += ms * 1e-3;
     pthread_mutex_unlock(&e->lock);
 }
 
-static void step(pg_engine *e)
+static void step(pg_engine *e, double begin)
 {
-    const double begin = pg_now_ms();
     e->backend->ops->run(e->backend, &e->rows, &e->pages.kv);
     use_rows(e);
-    count_step(e, pg_now_ms() - begin);
+    e->step_ms = pg_now_ms() - begin;
+    count_step(e, e->step_ms);
     drop_finished(e);
 }
 
 /* ---- the loop -------------------------------------------------------------------------------------------------------------- */
 
-static void signal_reader(pg_engine *e)
+/* Make event_fd readable. `signalled` saves the system call while it is: the reader empties event_fd, then clears the
+ * flag, then looks at the rings; so whoever finds the flag set has pushed before that look. Any thread. */
+void pg_signal_reader(pg_engine *e)
 {
     const uint64_t one = 1;
+    if (atomic_exchange(&e->signalled, 1)) return;
+    while (write(e->event_fd, &one, sizeof one) < 0 && errno == EINTR) continue;
+}
+
+/* Waking a reader costs it and a lane the time of a small model's step. So after one signal the next waits for this long,
+ * in which more events may come; less, when the next step would end too late to give it. */
+static const double HOLD_MS = 1;
+
+static void signal_soon(pg_engine *e, double now, int idle)
+{
     if (!e->published) return;
+    if (!idle && !e->rows.n_prefill && now + e->step_ms < e->t_signal + HOLD_MS) return;
     e->published = 0;
-    if (write(e->event_fd, &one, sizeof one) < 0) return; /* full: the reader has plenty to do */
+    e->t_signal = now;
+    pg_signal_reader(e);
 }
 
 static void show_counts(pg_engine *e) /* under the lock */
@@ -248,11 +261,12 @@ void *pg_sched_run(void *engine)
     pg_engine *e = engine;
     int idle = 1;
     while (take_work(e, idle)) {
-        end_early(e);
+        const double now = pg_now_ms();
+        end_early(e, now);
         admit_all(e);
         idle = !pg_batch_fill(e);
-        if (!idle) step(e);
-        signal_reader(e);
+        signal_soon(e, now, idle);
+        if (!idle) step(e, now);
     }
     for (int i = 0; i < e->n_waiting + e->n_running; i++) { /* closing: callers inside pg_logits must not hang */
         pg_task *t = i < e->n_waiting ? e->waiting[i] : e->running[i - e->n_waiting];

@@ -65,6 +65,7 @@ struct pg_engine {
     int32_t context, queue_cap, max_running;
     pid_t pid;
     int event_fd;
+    _Atomic int signalled; /* 1: event_fd is readable, or will be in a moment; sched.c says who sets it when */
     pthread_t thread;
     int has_thread;
 
@@ -91,12 +92,14 @@ struct pg_engine {
     const int32_t **row_pages;
     pg_rows rows;
     pg_logprob top[PG_MAX_LOGPROBS];
-    int published; /* events pushed since the last signal */
+    int published;            /* events pushed since the last signal */
+    double t_signal, step_ms; /* when the last signal was given, how long the last step took */
 };
 
 /* sched.c */
 void *pg_sched_run(void *engine);
 double pg_now_ms(void);
+void pg_signal_reader(pg_engine *e);
 
 /* engine.c: PG_EINVAL in a process that did not open this engine; queue a task and wake the thread. */
 int pg_engine_check(const pg_engine *e, pg_error *err);

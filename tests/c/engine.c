@@ -251,6 +251,9 @@ static void test_many(pg_engine *small)
     }
     CHECK(done == sent, "%d of %d ended", done, sent);
     for (int i = 0; i < sent; i++) CHECK(got[i] == 20, "request %d got %d tokens", i, got[i]);
+    pg_event ev;
+    struct pollfd fd = { .fd = pg_fd(small), .events = POLLIN };
+    CHECK(pg_poll(small, 0, &ev, 1, NULL) == 0 && poll(&fd, 1, 0) == 0, "readable with nothing to read");
 }
 
 /* Whoever does not read waits, alone: 256 events fill a ring, then that request stands still and others go on. */

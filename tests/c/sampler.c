@@ -387,7 +387,7 @@ static void any_settings(void)
     static const int sizes[] = { 1, 2, 3, 7, 40, 300, 2047, MAX_V };
     unsigned long long rng = 20240607;
     for (int size = 0; size < 8; size++) {
-        int V = sizes[size], wrong = 0, changed = 0, unsteady = 0, runs = V > 400 ? 60 : 3000;
+        int V = sizes[size], wrong = 0, changed = 0, unsteady = 0, runs = V > 400 ? 150 : 3000;
         pg_sampler *s = pg_sampler_open(V), *other = pg_sampler_open(V);
         for (int run = 0; run < runs; run++) {
             unsigned kind = check_rand(&rng) % 4;
@@ -423,6 +423,52 @@ static void any_settings(void)
     }
 }
 
+/* Large rows that nothing cuts, flat and steep: as many candidates as it takes are found, and no others. */
+static void uncut_rows(void)
+{
+    static float logits[MAX_V];
+    unsigned long long rng = 7;
+    pg_sampler *s = pg_sampler_open(MAX_V);
+    int wrong = 0;
+    for (int run = 0; run < 120; run++) {
+        for (int i = 0; i < MAX_V; i++) logits[i] = (float)(1 + run % 6 * 3) * check_uniform(&rng);
+        pg_request how = plain();
+        how.temperature = run % 2 ? 0.7f : 1.5f;
+        if (run % 3 == 1) how.top_p = 0.1f + 0.2f * (float)(run % 5);
+        if (run % 3 == 2) how.min_p = 0.3f / (float)(1 << run % 20);
+        pg_draw d = { .logits = logits, .how = &how, .seed = 3, .position = run };
+        wrong += pg_sample(s, &d) != plain_sample(&d, MAX_V);
+    }
+    CHECK(wrong == 0, "%d of 120 draws differ from the plain sampler's", wrong);
+    pg_sampler_close(s);
+}
+
+/* ln p of rows of every length, with what is no number in between, against sums in double precision. */
+static void whole_rows(void)
+{
+    float row[300];
+    unsigned long long rng = 11;
+    double far = 0;
+    for (int n = 1; n <= 300; n++) {
+        const float size = n % 4 == 0 ? 0.01f : n % 4 == 1 ? 4 : n % 4 == 2 ? 25 : 300;
+        double sum = 0, top = -INFINITY;
+        for (int i = 0; i < n; i++) {
+            row[i] = size * check_uniform(&rng);
+            if (i && check_rand(&rng) % 8 == 0) row[i] = check_rand(&rng) % 2 ? NAN : -INFINITY;
+            if ((double)row[i] > top) top = (double)row[i];
+        }
+        for (int i = 0; i < n; i++)
+            if (row[i] > -INFINITY) sum += exp((double)row[i] - top);
+        for (int i = 0; i < n; i++) {
+            const float got = pg_logprob_of(row, n, i);
+            const double want = row[i] > -INFINITY ? (double)row[i] - top - log(sum) : -INFINITY;
+            const bool none = isinf(want) || isinf(got);
+            far = fmax(far, none ? (got == want ? 0 : 1) : fabs((double)got - want) / fmax(1, fabs(want)));
+        }
+    }
+    CHECK(far < 2e-7, "ln p is off by %g", far);
+}
+
 /* Seed, position and attempt each matter. */
 static void noise_depends_on(void)
 {
@@ -451,6 +497,8 @@ int main(void)
     logprobs();
     frequencies();
     any_settings();
+    uncut_rows();
+    whole_rows();
     noise_depends_on();
     return check_done("sampler");
 }
