@@ -2,12 +2,13 @@
 #include "panel.h"
 
 /* The units of a format's block in the order in which a packed block has them: n units of `size` bytes, the first at
- * byte `at`. Factors come first and codes in the order in which kernels read them, so that a matrix streams. */
+ * byte `at`. Factors come first and codes in the order in which kernels read them, so that a matrix streams. A
+ * run of no units ends the list. */
 typedef struct run {
     uint8_t at, n, size;
 } run;
 
-static const run orders[PG_DTYPE_COUNT][7] = {
+static const run orders[PG_DTYPE_COUNT][8] = {
     [PG_Q8_0] = { { 0, 1, 2 }, { 2, 8, 4 } },
     [PG_Q4_0] = { { 0, 1, 2 }, { 2, 4, 4 } },
     [PG_Q4_1] = { { 0, 2, 2 }, { 4, 4, 4 } },
@@ -18,7 +19,13 @@ static const run orders[PG_DTYPE_COUNT][7] = {
     [PG_Q4_K] = { { 0, 2, 2 }, { 4, 35, 4 } },
     [PG_Q5_K] = { { 0, 2, 2 }, { 4, 43, 4 } },
     /* of each half: low bits of 32 columns, high bits of 128, low bits of the next 32 */
-    [PG_Q6_K] = { { 208, 1, 2 }, { 192, 4, 4 }, { 0, 8, 4 }, { 128, 8, 4 }, { 32, 16, 4 }, { 160, 8, 4 }, { 96, 8, 4 } },
+    [PG_Q6_K] = { { 208, 1, 2 },
+                  { 192, 4, 4 },
+                  { 0, 8, 4 },
+                  { 128, 8, 4 },
+                  { 32, 16, 4 },
+                  { 160, 8, 4 },
+                  { 96, 8, 4 } },
     [PG_IQ4_NL] = { { 0, 1, 2 }, { 2, 4, 4 } },
     [PG_IQ4_XS] = { { 0, 2, 2 }, { 4, 33, 4 } },
     [PG_IQ2_XXS] = { { 0, 1, 2 }, { 2, 16, 4 } },
