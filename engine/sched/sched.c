@@ -181,6 +181,7 @@ static void count_step(pg_engine *e, double ms)
     e->stats.prompt_tokens += e->rows.n_prefill;
     e->stats.generated_tokens += generated;
     e->stats.busy_seconds += ms * 1e-3;
+    e->stats.last_seconds = ms * 1e-3;
     *(e->rows.n_prefill ? &e->stats.prefill_seconds : &e->stats.decode_seconds) += ms * 1e-3;
     pthread_mutex_unlock(&e->lock);
 }
