@@ -10,15 +10,17 @@ static double numbers(const pg_tensor *t)
     return (double)t->shape[0] * (double)t->shape[1] * (double)t->shape[2] * (double)t->shape[3];
 }
 
-/* The format that holds most weights names the quantisation. */
-static pg_dtype main_format(const pg_source *s, double *total)
+/* The format that holds most weights names the quantisation; *packed: some of them stand in panels. */
+static pg_dtype main_format(const pg_source *s, double *total, int *packed)
 {
     double count[PG_DTYPE_COUNT] = { 0 };
     int best = PG_F32;
     *total = 0;
+    *packed = 0;
     for (int i = 0; i < pg_source_n_tensor(s); i++) {
         const pg_tensor *t = &pg_source_tensor_at(s, i)->view;
         if (pg_dtype_is_weight(t->dtype)) count[t->dtype] += numbers(t);
+        *packed |= t->packed;
         if (t->dtype == PG_U8) count[PG_MXFP4] += 2 * numbers(t); /* nibble pairs of gpt-oss checkpoints */
     }
     for (int i = 0; i < PG_DTYPE_COUNT; i++) {
@@ -128,8 +130,9 @@ void pg_model_info(const pg_model *m, pg_info *info)
         if ((unsigned char)*c < 32) *c = ' ';
     snprintf(info->format, sizeof info->format, "%s",
              pg_source_dialect(m->source) == PG_DIALECT_GGUF ? "gguf" : "safetensors");
-    snprintf(info->quantisation, sizeof info->quantisation, "%s",
-             pg_dtype_get(main_format(m->source, &info->n_params))->name);
+    int packed;
+    const pg_dtype most = main_format(m->source, &info->n_params, &packed);
+    snprintf(info->quantisation, sizeof info->quantisation, "%s%s", pg_dtype_get(most)->name, packed ? " packed" : "");
     info->n_active = active(m, info->n_params);
     count_bytes(m, info);
     pg_model_kv_info(m, PG_F16, info);

@@ -37,7 +37,8 @@ static int stacked(const place *p, const pg_source_tensor *t, int64_t n0, int64_
 static int fused(const place *p, const pg_source_tensor *in, const pg_source_tensor *down)
 {
     pg_tensor all;
-    const int rc = pg_model_view(p->m, in, p->D, 2 * p->F, p->E, &all, p->err);
+    int rc = pg_model_view(p->m, in, p->D, 2 * p->F, p->E, &all, p->err);
+    if (rc >= 0) rc = pg_model_cut(p->m, in, p->F, p->err);
     if (rc < 0) return rc;
     spread(p, &all, 0, p->F, 1, p->gate);
     spread(p, &all, p->F, p->F, 1, p->up);
@@ -82,6 +83,7 @@ static int turn(const place *p, const pg_source_tensor *t, int64_t n0, int64_t n
             for (int64_t i = 0; i < n0; i++)
                 memcpy(to + ((e * n1 + j) * n0 + i) * size, (const char *)in.data + ((e * n0 + i) * n1 + j) * size,
                        (size_t)size);
+    pg_model_converted(p->m, t);
     return PG_OK;
 }
 
@@ -113,6 +115,8 @@ static int repack(const place *p, const char *name, int64_t n0, int64_t n1, pg_t
             to[1 + j] = (uint8_t)(low | high << 4);
         }
     }
+    pg_model_converted(p->m, b);
+    pg_model_converted(p->m, s);
     return PG_OK;
 }
 
@@ -209,12 +213,16 @@ static int from_hf(const place *p)
     return a->hf_expert[0] ? separate(p, a->hf_expert) : pg_model_missing(p->m, p->l, t ? down : in, "", p->err);
 }
 
+static int is_like(const pg_tensor *a, const pg_tensor *b)
+{
+    return a->dtype == b->dtype && a->packed == b->packed;
+}
+
 /* The kernels choose their arithmetic once for all experts of a layer. */
 static int same_format(const place *p)
 {
     for (int64_t e = 1; e < p->E; e++)
-        if (p->gate[e].dtype != p->gate[0].dtype || p->up[e].dtype != p->up[0].dtype ||
-            p->down[e].dtype != p->down[0].dtype)
+        if (!is_like(&p->gate[e], p->gate) || !is_like(&p->up[e], p->up) || !is_like(&p->down[e], p->down))
             return pg_fail(p->err, PG_EUNSUPPORTED, "%s: layer %d: expert %d is stored in another format than expert 0",
                            pg_source_path(p->m->source), p->l, (int)e);
     return PG_OK;
@@ -229,6 +237,7 @@ int pg_model_experts(pg_model *m, int l, pg_error *err)
     pg_tensor *all = pg_model_alloc(m, (size_t)p.E * 3 * sizeof *all, err);
     if (!all) return PG_EMEMORY;
     p.gate = all, p.up = all + p.E, p.down = all + 2 * p.E;
+    y->expert = all;
     int rc = hf ? from_hf(&p) : from_gguf(&p);
     if (rc >= 0) rc = same_format(&p);
     if (rc < 0) return rc;

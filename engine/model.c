@@ -1,14 +1,12 @@
 /* model.c: names to slots. The routed experts, which files store in many ways, are in experts.c. */
 #include "model.h"
 
+#include "../kernels/unpack/panel.h"
+#include "pack.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-struct pg_owned {
-    pg_owned *next;
-    _Alignas(64) char data[];
-};
 
 void *pg_model_alloc(pg_model *m, size_t bytes, pg_error *err)
 {
@@ -21,6 +19,7 @@ void *pg_model_alloc(pg_model *m, size_t bytes, pg_error *err)
         return NULL;
     }
     o->next = m->owned;
+    o->size = size - sizeof *o;
     m->owned = o;
     m->owned_bytes += (double)size;
     return o->data;
@@ -44,8 +43,14 @@ static const char *full_name(const pg_model *m, int l, const char *name, const c
 static const pg_source_tensor *find(const pg_model *m, const char *full)
 {
     const pg_source_tensor *t = pg_source_find(m->source, full);
-    if (t) m->used[t - pg_source_tensor_at(m->source, 0)] = 1;
+    if (t) m->used[t - pg_source_tensor_at(m->source, 0)] = PG_USED;
     return t;
+}
+
+void pg_model_converted(pg_model *m, const pg_source_tensor *t)
+{
+    m->used[t - pg_source_tensor_at(m->source, 0)] = PG_CONVERTED;
+    pg_source_drop(t->view.data, (size_t)(t->view.stride[3] * t->view.shape[3]));
 }
 
 const pg_source_tensor *pg_model_find(const pg_model *m, int l, const char *name, const char *suffix)
@@ -86,6 +91,14 @@ int pg_model_view(pg_model *m, const pg_source_tensor *t, int64_t n0, int64_t n1
     if (!pg_dtype_is_weight(t->view.dtype))
         return pg_fail(err, PG_EUNSUPPORTED, "%s: the tensor %.*s is stored as %s, which perigee does not compute with",
                        path, (int)t->name.n, t->name.data, pg_dtype_get(t->view.dtype)->name);
+    if (t->view.packed) {
+        const int rc = whole ? PG_OK : pg_model_cut(m, t, n1, err);
+        *out = t->view;
+        out->shape[1] = n1, out->shape[2] = n2;
+        if (!whole) out->stride[2] = n1 * out->stride[1];
+        out->stride[3] = n2 * out->stride[2];
+        return rc;
+    }
     *out = pg_tensor_dense(t->view.dtype, t->view.data, n0, n1, n2);
     if (t->view.dtype != PG_FP8) return PG_OK;
     char name[200];
@@ -100,6 +113,16 @@ int pg_model_view(pg_model *m, const pg_source_tensor *t, int64_t n0, int64_t n1
     if (rc < 0) return rc;
     out->scale_stride = cols;
     return PG_OK;
+}
+
+int pg_model_cut(const pg_model *m, const pg_source_tensor *t, int64_t row, pg_error *err)
+{
+    if (!t->view.packed || row % PG_PANEL == 0) return PG_OK;
+    return pg_fail(
+        err, PG_EUNSUPPORTED,
+        "%s: the tensor %.*s is packed and would have to be cut at row %lld, expected a multiple of %d: take "
+        "the file that this one was made from",
+        pg_source_path(m->source), (int)t->name.n, t->name.data, (long long)row, PG_PANEL);
 }
 
 /* f32 from the scalar formats that vectors come in; kernels unpack matrices, this is for a few numbers at load. */
@@ -238,6 +261,7 @@ static int split_mla(pg_model *m, int l, pg_error *err)
 {
     pg_layer *y = &m->layer[l];
     const pg_hparams *h = &m->h;
+    char name[NAME];
     int rc;
     if (HAS_W(y, K_B) && HAS_W(y, V_B)) {
         y->k_part = y->w[PG_T_K_B];
@@ -246,6 +270,12 @@ static int split_mla(pg_model *m, int l, pg_error *err)
     }
     NEED_W(KV_B);
     pg_tensor all = y->w[PG_T_KV_B];
+    if (all.packed)
+        return pg_fail(
+            err, PG_EUNSUPPORTED,
+            "%s: the tensor %s is packed, but half of it is multiplied by across its rows: take the file that "
+            "this one was made from",
+            pg_source_path(m->source), full_name(m, l, slot_name(m, PG_T_KV_B), "weight", name));
     all.shape[1] = h->nope;
     all.shape[2] = h->n_head[l];
     all.stride[2] = all.stride[1] * (h->nope + h->head_v);
@@ -295,7 +325,7 @@ static int split_shared(pg_model *m, int l, pg_error *err)
     const pg_source_tensor *t = pg_model_find(m, l, m->arch->hf_shared_in, "weight");
     pg_tensor both;
     if (!t) return PG_OK;
-    int rc = pg_model_view(m, t, h->n_embd, 2 * (int64_t)h->n_ff_shared, 1, &both, err);
+    int rc = pg_model_view(m, t, h->n_embd, 2 * (int64_t)h->n_ff_shared, 1, &both, err); /* never packed: no GGUF */
     if (rc < 0) return rc;
     y->w[PG_T_GATE_SHARED] = pg_tensor_rows(&both, 0, h->n_ff_shared, 1);
     y->w[PG_T_UP_SHARED] = pg_tensor_rows(&both, h->n_ff_shared, h->n_ff_shared, 1);
@@ -417,6 +447,7 @@ void pg_model_close(pg_model *m)
         free(m->owned);
         m->owned = next;
     }
+    pg_pack_free(m->pack);
     free(m->layer);
     free(m->used);
     pg_source_close(m->source);

@@ -1,6 +1,7 @@
 /* open.c: an engine from its options: checks, sizes, memory, thread; and its end. */
 #include "host.h"
 #include "json.h"
+#include "pack.h"
 #include "sched/sched.h"
 
 #include <math.h>
@@ -45,15 +46,17 @@ int pg_options_check(const pg_options *o, pg_error *err)
     return PG_OK;
 }
 
-static int check_memory(const pg_engine *e, const pg_options *o, pg_error *err)
+/* room: bytes that were free before anything was opened; 0: unknown. */
+static int check_memory(const pg_engine *e, const pg_options *o, double room, pg_error *err)
 {
-    const double room = pg_host_memory(), needed = e->info.file_bytes + e->info.memory_bytes;
+    const double stored = pg_pack_stored(e->model), needed = stored + e->info.memory_bytes;
+    const double weights = stored + pg_pack_own(e->model);
     if (o->force || room <= 0 || needed <= room) return PG_OK;
     return pg_fail(err, PG_EMEMORY,
                    "%s needs %.1f GB (weights %.1f, engine %.1f) and %.1f GB are free: close other programs, lower "
                    "kv_tokens or batch, take a smaller quantisation, or set force to try all the same",
-                   pg_source_path(e->model->source), needed * 1e-9, e->info.file_bytes * 1e-9,
-                   e->info.memory_bytes * 1e-9, room * 1e-9);
+                   pg_source_path(e->model->source), needed * 1e-9, weights * 1e-9, (needed - weights) * 1e-9,
+                   room * 1e-9);
 }
 
 /* ---- defaults for sampling ------------------------------------------------------------------------------------------- */
@@ -118,16 +121,15 @@ static int build_plan(pg_engine *e, const pg_options *o, int rows, pg_error *err
 }
 
 /* The largest step whose memory stays within an eighth of what is free. */
-static int choose_plan(pg_engine *e, const pg_options *o, pg_error *err)
+static int choose_plan(pg_engine *e, const pg_options *o, double room, pg_error *err)
 {
-    const double room = pg_host_memory() / 8;
     int rows = o->batch ? o->batch : MOST_ROWS;
     for (;;) {
         const int rc = build_plan(e, o, rows, err);
         if (rc < 0) return rc;
         const double bytes = (double)e->backend->ops->memory(e->backend, &e->plan.code);
-        e->info.memory_bytes = bytes + e->model->owned_bytes;
-        if (o->batch || rows <= 64 || room <= 0 || bytes <= room) return PG_OK;
+        e->info.memory_bytes = bytes + pg_pack_own(e->model);
+        if (o->batch || rows <= 64 || room <= 0 || bytes <= room / 8) return PG_OK;
         pg_plan_free(&e->plan);
         rows /= 2;
     }
@@ -159,7 +161,7 @@ static int take_rows(pg_engine *e)
            e->task && e->waiting && e->running && e->sampler;
 }
 
-static int take_memory(pg_engine *e, const pg_options *o, pg_error *err)
+static int take_memory(pg_engine *e, const pg_options *o, double room, pg_error *err)
 {
     const pg_dtype kv = pg_dtype_from_name(o->kv_type ? o->kv_type : e->plan.code.exact ? "f32" : "f16");
     const int64_t tokens = o->kv_tokens > e->context ? o->kv_tokens : e->context;
@@ -169,7 +171,7 @@ static int take_memory(pg_engine *e, const pg_options *o, pg_error *err)
     e->info.kv_tokens = (int32_t)(pages * PG_PAGE_TOKENS);
     pg_model_kv_info(e->model, kv, &e->info);
     snprintf(e->info.kv_type, sizeof e->info.kv_type, "%s", pg_dtype_get(kv)->name);
-    int rc = check_memory(e, o, err);
+    int rc = check_memory(e, o, room, err);
     if (rc < 0) return rc;
     if (!take_rows(e) || pg_pages_open(&e->pages, e->plan.stream, e->plan.n_stream, kv, page_bytes, (int32_t)pages) ||
         e->backend->ops->prepare(e->backend, &e->plan.code))
@@ -195,8 +197,10 @@ int pg_engine_build(pg_engine *e, const char *path, const pg_options *o, pg_erro
 {
     pg_source *source;
     const char *why;
+    const double room = pg_host_memory();
     int rc = pg_source_open(path, o->use_mmap, &source, err);
-    if (rc >= 0) rc = pg_model_open(source, 1, o->force ? 0 : pg_host_memory(), &e->model, err);
+    if (rc >= 0) rc = pg_model_open(source, 1, o->force ? 0 : room, &e->model, err);
+    if (rc >= 0) rc = pg_pack_plan(e->model, !strcmp(o->precision, "f32"), err);
     if (rc >= 0) rc = pg_tokenizer_from_source(e->model->source, &e->tokenizer, err);
     if (rc >= 0) rc = pg_model_covers(e->model, e->tokenizer, err);
     if (rc < 0) return rc;
@@ -208,13 +212,13 @@ int pg_engine_build(pg_engine *e, const char *path, const pg_options *o, pg_erro
     e->info.threads = o->threads ? o->threads : pg_host_cores();
     e->backend = pg_cpu_open(e->info.threads, getenv("PERIGEE_ISA"), &why);
     if (!e->backend) return pg_fail(err, PG_EDEVICE, "%s", why);
-    if ((rc = choose_plan(e, o, err)) < 0) return rc;
+    if ((rc = choose_plan(e, o, room, err)) < 0) return rc;
     e->max_running = min_int(e->queue_cap * 2, e->plan.code.max_decode);
     e->info.batch = e->plan.code.max_rows;
     snprintf(e->info.precision, sizeof e->info.precision, "%s", o->precision);
     snprintf(e->info.device, sizeof e->info.device, "cpu");
     snprintf(e->info.isa, sizeof e->info.isa, "%s", pg_cpu_isa(e->backend));
-    return take_memory(e, o, err);
+    return take_memory(e, o, room, err);
 }
 
 int pg_engine_start(pg_engine *e, pg_error *err)

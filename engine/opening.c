@@ -1,4 +1,5 @@
 /* opening.c: an engine is built in a thread of its own, so that callers can show progress and change their mind. */
+#include "pack.h"
 #include "sched/sched.h"
 
 #include <math.h>
@@ -38,7 +39,7 @@ static void *run_opening(void *ud)
     pg_error err = { 0 };
     pg_engine *e = pg_engine_new();
     int rc = e ? pg_engine_build(e, p->path, &p->options, &err) : pg_fail(&err, PG_EMEMORY, "no memory for an engine");
-    if (rc >= 0) rc = pg_source_prefetch(e->model->source, p->options.use_mlock, show_progress, p, &err);
+    if (rc >= 0) rc = pg_pack_run(e->model, e->info.threads, p->options.use_mlock, show_progress, p, &err);
     if (rc == PG_ECANCELLED) pg_fail(&err, rc, "opening %s was cancelled", p->path);
     if (rc >= 0) rc = pg_engine_start(e, &err);
     if (rc < 0) pg_close(e);

@@ -1,7 +1,7 @@
 /* Files in memory.
  *
- * Lives here: mapping or reading a whole file, touching and locking the part that is tensors, guessing what a wrong file
- * is. Not here: what the bytes mean.
+ * Lives here: mapping or reading a whole file, bringing parts of it into memory, locking them and giving them back,
+ * guessing what a wrong file is. Not here: what the bytes mean.
  * Why so: weights are read-only and shared between processes when mapped; memory of our own (use_mmap 0) can have huge
  * pages and is not taken away by whoever writes to the file. */
 #include "reader.h"
@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CHUNK ((size_t)16 << 20) /* bytes between two reports of progress */
+#define CHUNK ((size_t)16 << 20) /* bytes of one read */
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22 /* Linux 5.14; older kernels refuse it */
@@ -95,7 +95,10 @@ static int load(pg_file *file, int use_mmap, pg_error *err)
         rc = pg_fail(err, PG_ELIMIT, "%s: is larger than this machine can address", file->label);
     else
         rc = map(file, fd, use_mmap, err);
-    close(fd);
+    if (rc == PG_OK && use_mmap)
+        file->fd = fd;
+    else
+        close(fd);
     return rc;
 }
 
@@ -117,6 +120,7 @@ int pg_file_open(pg_source *s, char *path, pg_file **out, pg_error *err)
     }
     file->path = path;
     file->label = pg_label(path);
+    file->fd = -1;
     s->file[s->n_file++] = file;
     int rc = load(file, s->use_mmap, err);
     if (rc < 0)
@@ -129,6 +133,7 @@ int pg_file_open(pg_source *s, char *path, pg_file **out, pg_error *err)
 void pg_file_free(pg_file *file)
 {
     if (file->size > 0 && file->data) munmap((void *)(uintptr_t)file->data, file->size);
+    if (file->fd >= 0) close(file->fd);
     free(file->path);
     free(file);
 }
@@ -164,33 +169,60 @@ static int touch(const pg_file *file, const uint8_t *p, size_t n, pg_error *err)
     return PG_OK;
 }
 
-static int fasten(const pg_file *file, const uint8_t *p, size_t n, pg_error *err)
+int pg_source_lock(const pg_source *s, const void *p, size_t n, pg_error *err)
 {
-    if (mlock(p, n) == 0) return PG_OK;
+    if (mlock2(p, n, MLOCK_ONFAULT) == 0) return PG_OK;
     struct rlimit limit = { 0 };
+    const int why = errno;
     (void)getrlimit(RLIMIT_MEMLOCK, &limit);
     return pg_fail(err, PG_EMEMORY,
                    "%s: the system refuses to lock it into memory (%s); raise the limit (ulimit -l, now %.0f KiB) or "
                    "open without use_mlock",
-                   file->label, strerror(errno), (double)limit.rlim_cur / 1024);
+                   s->label, strerror(why), (double)limit.rlim_cur / 1024);
 }
 
-int pg_source_prefetch(pg_source *s, int lock, int (*see)(void *ud, double done, double total), void *ud, pg_error *err)
+/* The file that holds address p; NULL: none of them. */
+static const pg_file *holder(const pg_source *s, const void *p)
 {
-    double done = 0, total = 0;
-    for (int i = 0; i < s->n_file; i++) total += (double)(s->file[i]->end - s->file[i]->begin);
-    for (int i = 0; i < s->n_file; i++) {
-        const pg_file *file = s->file[i];
-        for (size_t at = file->begin; at < file->end;) {
-            size_t n = file->end - at < CHUNK ? file->end - at : CHUNK;
-            int rc = s->use_mmap ? touch(file, file->data + at, n, err) : PG_OK;
-            if (rc == PG_OK && lock) rc = fasten(file, file->data + at, n, err);
-            if (rc < 0) return rc;
-            at += n;
-            done += (double)n;
-            rc = see ? see(ud, done, total) : PG_OK;
-            if (rc < 0) return rc;
-        }
-    }
-    return PG_OK;
+    for (int i = 0; i < s->n_file; i++)
+        if ((uintptr_t)p - (uintptr_t)s->file[i]->data < s->file[i]->size) return s->file[i];
+    return NULL;
+}
+
+int pg_source_touch(const pg_source *s, const void *p, size_t n, pg_error *err)
+{
+    const pg_file *file = s->use_mmap && n > 0 ? holder(s, p) : NULL;
+    return file ? touch(file, p, n, err) : PG_OK;
+}
+
+void pg_source_ahead(const pg_source *s, const void *p, size_t n)
+{
+    const size_t before = (uintptr_t)p % (size_t)sysconf(_SC_PAGESIZE);
+    if (s->use_mmap && n > 0 && holder(s, p)) (void)madvise((void *)((uintptr_t)p - before), n + before, MADV_WILLNEED);
+}
+
+int pg_source_is_mapped(const pg_source *s, const void *p)
+{
+    return s->use_mmap && holder(s, p) != NULL;
+}
+
+int pg_source_is_cached(const pg_source *s, const void *p)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    unsigned char there = 1;
+    return !pg_source_is_mapped(s, p) || mincore((void *)((uintptr_t)p / page * page), page, &there) != 0 ||
+           (there & 1);
+}
+
+void pg_source_drop(const void *p, size_t n)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t begin = ((uintptr_t)p + page - 1) / page * page, end = ((uintptr_t)p + n) / page * page;
+    if (begin < end) (void)madvise((void *)begin, end - begin, MADV_DONTNEED);
+}
+
+void pg_source_forget(const pg_source *s, const void *p, size_t n)
+{
+    const pg_file *file = s->use_mmap ? holder(s, p) : NULL;
+    if (file) (void)posix_fadvise(file->fd, (const uint8_t *)p - file->data, (off_t)n, POSIX_FADV_DONTNEED);
 }

@@ -274,7 +274,31 @@ static int read_alignment(const pg_source *keys, reader *r, size_t *out)
     return PG_OK;
 }
 
+/* Whether tensors may be packed: *out 1 when a key says so. In a model of several parts it is the first that does. */
+static int read_packing(const pg_source *keys, const pg_source *s, reader *r, int *out)
+{
+    int i = pg_source_key_index(keys, PG_PACK_KEY);
+    if (i < 0 && (i = pg_source_key_index(keys = s, PG_PACK_KEY)) < 0) return PG_OK;
+    snprintf(r->what, sizeof r->what, "key '" PG_PACK_KEY "'");
+    if (keys->key[i].type != PG_KEY_INT || keys->key[i].kind != U32)
+        return REFUSE(r, PG_EFORMAT, "must be stored as a u32");
+    const uint64_t v = little(keys->key[i].data, 4);
+    if (v != PG_PACK_VERSION)
+        return REFUSE(r, PG_EUNSUPPORTED,
+                      "%llu, expected %d: made by another version of perigee; make it again with perigee quantize "
+                      "--pack",
+                      (unsigned long long)v, PG_PACK_VERSION);
+    *out = 1;
+    return PG_OK;
+}
+
 /* ---- tensors ---- */
+
+/* What the keys say about the tensors of a file. */
+typedef struct layout {
+    size_t align;
+    int packed; /* some may be */
+} layout;
 
 static const char *type_name(uint64_t id)
 {
@@ -289,11 +313,31 @@ static const char *type_name(uint64_t id)
     return id < sizeof name / sizeof *name ? name[id] : NULL;
 }
 
-static int read_type(reader *r, pg_dtype *out)
+/* A type id that is one of ours. */
+static int check_packed(reader *r, const layout *l, uint64_t id, pg_dtype dtype)
+{
+    const uint64_t of = id - PG_PACK_TYPE;
+    if (dtype == PG_DTYPE_NONE || !pg_dtype_is_quant(dtype))
+        return REFUSE(r, PG_EUNSUPPORTED, "its type %llu is packed %s (%llu), which no version of perigee writes",
+                      (unsigned long long)id, type_name(of) ? type_name(of) : "weights", (unsigned long long)of);
+    if (!l->packed)
+        return REFUSE(r, PG_EFORMAT,
+                      "its type %llu is packed %s, but the key '" PG_PACK_KEY "' is missing: make the file again with "
+                      "perigee quantize --pack",
+                      (unsigned long long)id, type_name(of));
+    if (l->align < PG_PACK_ALIGN)
+        return REFUSE(r, PG_EFORMAT, "is packed, and the key 'general.alignment' is %zu, expected at least %d",
+                      l->align, PG_PACK_ALIGN);
+    return PG_OK;
+}
+
+static int read_type(reader *r, const layout *l, pg_dtype *out, int *packed)
 {
     uint64_t id = 0;
     if (take_int(r, 4, &id) < 0) return PG_EFORMAT;
-    *out = pg_dtype_from_gguf((uint32_t)id);
+    *packed = id >> 16 == PG_PACK_TYPE >> 16;
+    *out = pg_dtype_from_gguf((uint32_t)(*packed ? id - PG_PACK_TYPE : id));
+    if (*packed) return check_packed(r, l, id, *out);
     if (*out != PG_DTYPE_NONE) return PG_OK;
     if (type_name(id))
         return REFUSE(r, PG_EUNSUPPORTED, "its type %s (%llu) is not supported; use a file in another quantisation",
@@ -313,11 +357,13 @@ static int read_name(reader *r, uint64_t k, pg_text *name)
 }
 
 /* One tensor info. *sum is where its payload must begin, then where the next one must. */
-static int read_tensor(reader *r, pg_source *s, uint64_t k, size_t align, size_t *sum, pg_file *file)
+static int read_tensor(reader *r, pg_source *s, uint64_t k, const layout *l, size_t *sum, pg_file *file)
 {
     pg_text name;
     pg_tensor view;
     pg_dtype dtype;
+    int packed = 0;
+    const size_t align = l->align;
     uint64_t n_dims = 0, dim[4] = { 0 }, offset = 0;
     size_t bytes = 0;
     char what[sizeof r->what + 208];
@@ -326,11 +372,11 @@ static int read_tensor(reader *r, pg_source *s, uint64_t k, size_t align, size_t
         return REFUSE(r, PG_EFORMAT, "n_dims is %llu, expected 1 to 4", (unsigned long long)n_dims);
     for (uint64_t i = 0; i < n_dims; i++)
         if (take_int(r, 8, &dim[i]) < 0) return PG_EFORMAT;
-    int rc = read_type(r, &dtype);
+    int rc = read_type(r, l, &dtype, &packed);
     if (rc < 0) return rc;
     if (take_int(r, 8, &offset) < 0) return PG_EFORMAT;
     snprintf(what, sizeof what, "%s: %s", file->label, r->what);
-    rc = pg_shape_check(&view, dtype, dim, (int)n_dims, &bytes, what, r->err);
+    rc = pg_shape_check(&view, dtype, packed, dim, (int)n_dims, &bytes, what, r->err);
     if (rc < 0) return rc;
     if (offset % align != 0)
         return REFUSE(r, PG_EFORMAT, "offset %llu is not a multiple of the alignment %zu", (unsigned long long)offset,
@@ -347,22 +393,20 @@ static int read_tensor(reader *r, pg_source *s, uint64_t k, size_t align, size_t
 }
 
 /* Point the tensors from `first` on at their payloads, which follow the infos. */
-static int place(reader *r, pg_source *s, int first, size_t align, pg_file *file)
+static int place(reader *r, pg_source *s, int first, size_t align)
 {
     if (first == s->n_tensor) return PG_OK; /* a vocabulary may end without the padding */
     size_t pad = (align - r->pos % align) % align, offset = 0;
     snprintf(r->what, sizeof r->what, "padding before the tensors");
     if (!take(r, pad)) return PG_EFORMAT;
-    file->begin = file->end = r->pos;
     for (int i = first; i < s->n_tensor; i++) {
         pg_tensor *view = &s->tensor[i].view;
         size_t bytes = (size_t)(view->stride[3] * view->shape[3]);
         snprintf(r->what, sizeof r->what, "tensor '%.*s'", PG_CLIP(s->tensor[i].name));
         if (offset > left(r) || bytes > left(r) - offset)
             return REFUSE(r, PG_EFORMAT, "the file is truncated: %zu bytes at %zu expected, but it has %zu in all",
-                          bytes, r->pos + offset, file->size);
-        view->data = file->data + r->pos + offset;
-        file->end = r->pos + offset + bytes;
+                          bytes, r->pos + offset, r->file->size);
+        view->data = r->file->data + r->pos + offset;
         offset = (offset + bytes + align - 1) / align * align;
     }
     return PG_OK;
@@ -372,10 +416,12 @@ int pg_gguf_read(pg_source *s, pg_source *keys, pg_file *file, pg_error *err)
 {
     reader r = { .file = file, .err = err };
     counts n = { 0 };
-    size_t align = 0, sum = 0;
+    layout l = { 0 };
+    size_t sum = 0;
     int first = s->n_tensor, rc = read_header(&r, &n);
     if (rc == PG_OK) rc = read_keys(&r, keys, n.keys);
-    if (rc == PG_OK) rc = read_alignment(keys, &r, &align);
-    for (uint64_t k = 0; rc == PG_OK && k < n.tensors; k++) rc = read_tensor(&r, s, k, align, &sum, file);
-    return rc == PG_OK ? place(&r, s, first, align, file) : rc;
+    if (rc == PG_OK) rc = read_alignment(keys, &r, &l.align);
+    if (rc == PG_OK) rc = read_packing(keys, s, &r, &l.packed);
+    for (uint64_t k = 0; rc == PG_OK && k < n.tensors; k++) rc = read_tensor(&r, s, k, &l, &sum, file);
+    return rc == PG_OK ? place(&r, s, first, l.align) : rc;
 }

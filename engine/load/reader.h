@@ -14,7 +14,7 @@ typedef struct pg_file {
     const char *label; /* the path, or its end when it is long: for messages */
     const uint8_t *data;
     size_t size;
-    size_t begin, end; /* the bytes that are tensors */
+    int fd; /* of a mapped file, else -1 */
 } pg_file;
 
 /* Hash of names over an array whose items begin with a pg_text; slots hold item + 1. */
@@ -82,9 +82,10 @@ int pg_source_set_path(pg_source *s, const char *path, pg_error *err);
 /* Add one; PG_EFORMAT when its name is taken. Names must live with s. */
 int pg_source_add_key(pg_source *s, const pg_file *file, const pg_key *key, pg_error *err);
 int pg_source_add_tensor(pg_source *s, pg_file *file, pg_text name, const pg_tensor *view, pg_error *err);
-/* Shape and strides into *view, everything checked; n: dimensions in storage order. `what` names file and tensor. */
-int pg_shape_check(pg_tensor *view, pg_dtype dtype, const uint64_t *dim, int n, size_t *bytes, const char *what,
-                   pg_error *err);
+/* Shape and strides into *view, everything checked; n: dimensions in storage order; packed: each matrix has its rows
+ * filled up to whole panels. `what` names file and tensor. */
+int pg_shape_check(pg_tensor *view, pg_dtype dtype, int packed, const uint64_t *dim, int n, size_t *bytes,
+                   const char *what, pg_error *err);
 
 /* keys.c. Position in s->key or -1. */
 int pg_source_key_index(const pg_source *s, const char *name);

@@ -97,7 +97,7 @@ static int read_shape(const json_t *info, const char *what, pg_dtype dtype, pg_t
     if (n < 0) return n;
     if (n > 4) return pg_fail(err, PG_EUNSUPPORTED, "%s: has %d dimensions, expected at most 4", what, n);
     for (int i = 0; i < n; i++) storage[i] = dim[n - 1 - i];
-    return pg_shape_check(view, dtype, storage, n > 0 ? n : 1, bytes, what, err);
+    return pg_shape_check(view, dtype, 0, storage, n > 0 ? n : 1, bytes, what, err);
 }
 
 static int read_tensor(reader *r, const char *key, const json_t *info)
@@ -204,9 +204,8 @@ int pg_safetensors_read(pg_source *s, pg_file *file, pg_error *err)
     }
     json_t *root = pg_json_parse((const char *)file->data + 8, (size_t)n, file->label, err);
     if (!root) return err ? err->code : PG_EFORMAT;
-    file->begin = 8 + (size_t)n;
-    file->end = file->size;
-    reader r = { .s = s, .file = file, .buffer = file->data + file->begin, .n = file->size - file->begin, .err = err };
+    const size_t begin = 8 + (size_t)n;
+    reader r = { .s = s, .file = file, .buffer = file->data + begin, .n = file->size - begin, .err = err };
     int rc = read_header(&r, root);
     json_decref(root);
     return rc;

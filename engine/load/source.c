@@ -2,6 +2,7 @@
  *
  * Lives here: choosing the reader, the hash of names, keys and tensors as they are added, lookups of tensors.
  * Not here: formats (gguf.c, folder.c, safetensors.c), bytes (file.c), typed values (keys.c). */
+#include "../../kernels/unpack/panel.h"
 #include "reader.h"
 
 #include <errno.h>
@@ -113,11 +114,11 @@ int pg_source_add_tensor(pg_source *s, pg_file *file, pg_text name, const pg_ten
     return PG_OK;
 }
 
-int pg_shape_check(pg_tensor *view, pg_dtype dtype, const uint64_t *dim, int n, size_t *bytes, const char *what,
-                   pg_error *err)
+int pg_shape_check(pg_tensor *view, pg_dtype dtype, int packed, const uint64_t *dim, int n, size_t *bytes,
+                   const char *what, pg_error *err)
 {
     const pg_dtype_info *info = pg_dtype_get(dtype);
-    *view = (pg_tensor){ .dtype = dtype, .shape = { 1, 1, 1, 1 } };
+    *view = (pg_tensor){ .dtype = dtype, .shape = { 1, 1, 1, 1 }, .packed = packed };
     int64_t count = 1, size = 0;
     for (int i = 0; i < n; i++) {
         if (dim[i] == 0) return pg_fail(err, PG_EFORMAT, "%s: dimension %d is 0, expected at least 1", what, i);
@@ -128,12 +129,17 @@ int pg_shape_check(pg_tensor *view, pg_dtype dtype, const uint64_t *dim, int n, 
     if (view->shape[0] % info->block != 0)
         return pg_fail(err, PG_EFORMAT, "%s: rows of %lld elements, expected a multiple of %d for type %s", what,
                        (long long)view->shape[0], info->block, info->name);
-    if (__builtin_mul_overflow(count / info->block, (int64_t)info->bytes, &size) || (uint64_t)size > PTRDIFF_MAX)
+    const int64_t whole = packed ? PG_PANEL : 1;
+    int64_t rows = view->shape[1];
+    int wrong = __builtin_add_overflow(rows, whole - 1, &rows);
+    rows -= rows % whole;
+    wrong |= __builtin_mul_overflow(view->shape[0] / info->block, (int64_t)info->bytes, &view->stride[1]);
+    wrong |= __builtin_mul_overflow(view->stride[1], rows, &view->stride[2]);
+    wrong |= __builtin_mul_overflow(view->stride[2], view->shape[2], &view->stride[3]);
+    wrong |= __builtin_mul_overflow(view->stride[3], view->shape[3], &size);
+    if (wrong || (uint64_t)size > PTRDIFF_MAX)
         return pg_fail(err, PG_EFORMAT, "%s: more bytes than can be addressed", what);
     view->stride[0] = info->bytes;
-    view->stride[1] = view->shape[0] / info->block * info->bytes;
-    view->stride[2] = view->stride[1] * view->shape[1];
-    view->stride[3] = view->stride[2] * view->shape[2];
     *bytes = (size_t)size;
     return PG_OK;
 }

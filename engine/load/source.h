@@ -22,6 +22,12 @@ typedef enum pg_key_type {
     PG_KEY_ARRAY
 } pg_key_type;
 
+/* Packed weights in a GGUF file (kernels/unpack/panel.h): the key, a u32, says which layout; such tensors have
+ * PG_PACK_TYPE + their ggml type id, stand at multiples of PG_PACK_ALIGN at least, and each of their matrices is
+ * pg_panel_bytes long. Files of another version are refused: they are made from ordinary ones in no time. */
+#define PG_PACK_KEY "perigee.pack.version"
+enum { PG_PACK_VERSION = 1, PG_PACK_TYPE = 0x50470000, PG_PACK_ALIGN = 64 };
+
 /* A text in the source; not terminated, may hold any bytes. */
 typedef struct pg_text {
     const char *data;
@@ -76,10 +82,22 @@ int pg_source_n_tensor(const pg_source *s);
 const pg_source_tensor *pg_source_tensor_at(const pg_source *s, int i);
 const pg_source_tensor *pg_source_find(const pg_source *s, const char *name); /* NULL: absent; O(1) */
 
-/* Touch every page of the tensors once, telling done/total bytes; see returns < 0 to stop (that is returned).
- * lock: mlock them as well (PG_EMEMORY with advice when the system refuses). */
-int pg_source_prefetch(pg_source *s, int lock, int (*see)(void *ud, double done, double total), void *ud,
-                       pg_error *err);
+/* Memory. Threads: any, also at once. What follows is about any memory, or (those that take a source) leaves alone what
+ * is not in a mapped file.
+ * touch: bring n bytes from p into memory; PG_EIO when the file became shorter, PG_EMEMORY.
+ * ahead: have the system begin to read them.
+ * drop: give back the whole pages between p and p + n. Bytes of a mapped file come back when they are asked for, of
+ * other memory they are lost.
+ * forget: have the system's cache of files give up what nobody has mapped.
+ * lock: keep pages from being swapped out, those that are there and those that come; any memory; PG_EMEMORY with advice
+ * when the system refuses. */
+int pg_source_touch(const pg_source *s, const void *p, size_t n, pg_error *err);
+void pg_source_ahead(const pg_source *s, const void *p, size_t n);
+void pg_source_drop(const void *p, size_t n);
+void pg_source_forget(const pg_source *s, const void *p, size_t n);
+int pg_source_lock(const pg_source *s, const void *p, size_t n, pg_error *err);
+int pg_source_is_mapped(const pg_source *s, const void *p); /* whether p is in a mapped file */
+int pg_source_is_cached(const pg_source *s, const void *p); /* 0: reading the byte at p means waiting for the disk */
 
 /* Hugging Face folders: the bytes of a file beside config.json ("tokenizer.json", "chat_template.jinja"), owned by the
  * source, good until it is closed. 1 found, 0 absent, PG_E*. GGUF: always 0. */

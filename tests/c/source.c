@@ -1,8 +1,11 @@
-/* engine/load: what was written into a GGUF file comes out again: typed keys, arrays, tensors, prefetching. */
+/* engine/load: what was written into a GGUF file comes out again: typed keys, arrays, tensors; and what can be
+ * done with their memory. */
 #include "check.h"
 
 #include "../../engine/load/source.h"
 #include "gguf_write.h"
+
+#include <sys/mman.h>
 
 static pg_source *open_ok(const char *path, int use_mmap)
 {
@@ -180,30 +183,61 @@ static void check_arrays(const pg_source *s)
 
 /* ---- what GGUF files may be ---- */
 
-typedef struct progress {
-    double done, total;
-    int calls, stop;
-} progress;
-
-static int see(void *ud, double done, double total)
+/* What the memory of tensors can be asked for, and that their bytes are none the worse for it. */
+static void check_memory(pg_source *s, int use_mmap)
 {
-    progress *p = ud;
-    CHECK(done > p->done && done <= total, "%g after %g of %g", done, p->done, total);
-    *p = (progress){ done, total, p->calls + 1, p->stop };
-    return p->stop ? PG_ECANCELLED : PG_OK;
+    const float elsewhere = 1;
+    for (int i = 0; i < pg_source_n_tensor(s); i++) {
+        const pg_tensor *t = &pg_source_tensor_at(s, i)->view;
+        const size_t n = (size_t)(t->stride[3] * t->shape[3]);
+        pg_error err = { 0 };
+        void *before = malloc(n);
+        memcpy(before, t->data, n);
+        CHECK(pg_source_is_mapped(s, t->data) == use_mmap, "mapped");
+        pg_source_ahead(s, t->data, n);
+        CHECK(pg_source_touch(s, t->data, n, &err) == PG_OK, "%s", err.text);
+        CHECK(pg_source_is_cached(s, t->data), "not there after it was touched");
+        const int rc = pg_source_lock(s, t->data, n, &err);
+        CHECK(rc == PG_OK || (rc == PG_EMEMORY && strstr(err.text, "ulimit -l")), "%s", err.text);
+        pg_source_drop(t->data, n);
+        pg_source_forget(s, t->data, n);
+        CHECK(!memcmp(before, t->data, n), "the bytes of tensor %d changed", i);
+        free(before);
+    }
+    CHECK(!pg_source_is_mapped(s, &elsewhere) && pg_source_is_cached(s, &elsewhere), "memory of our own");
+    CHECK(pg_source_touch(s, &elsewhere, sizeof elsewhere, NULL) == PG_OK, "memory of our own");
 }
 
-static void check_prefetch(pg_source *s)
+/* Pages that are dropped come back from a mapped file; a file that became shorter is an error, not the end. */
+static void test_large(const char *tmp)
 {
+    enum { N = 1 << 18 };
+    gguf g = gguf_new();
+    tensor_f32(&g, "large", N, 1, 0);
+    bytes b = gguf_bytes(&g);
+    const char *path = scratch_write(tmp, "a.gguf", &b);
+    pg_source *s = open_ok(path, 1);
+    const pg_source_tensor *t = s ? pg_source_find(s, "large") : NULL;
+    if (!t) return;
     pg_error err = { 0 };
-    progress p = { 0 };
-    CHECK(pg_source_prefetch(s, 0, see, &p, &err) == PG_OK && p.done == p.total && p.calls > 0, "%s", err.text);
-    CHECK(p.total >= pg_source_bytes(s), "%g bytes of %g", p.total, pg_source_bytes(s));
-    CHECK(pg_source_prefetch(s, 0, NULL, NULL, &err) == PG_OK, "%s", err.text);
-    p = (progress){ .stop = 1 };
-    CHECK(pg_source_prefetch(s, 0, see, &p, &err) == PG_ECANCELLED && p.calls == 1, "%d calls", p.calls);
-    int rc = pg_source_prefetch(s, 1, NULL, NULL, &err);
-    CHECK(rc == PG_OK || (rc == PG_EMEMORY && strstr(err.text, "ulimit -l")), "%s", err.text);
+    const float *f = t->view.data;
+    for (int round = 0; round < 2; round++) {
+        int wrong = 0;
+        CHECK(pg_source_touch(s, f, N * sizeof *f, &err) == PG_OK, "%s", err.text);
+        for (int i = 0; i < N; i++) wrong += f[i] != (float)i;
+        CHECK(!wrong, "%d numbers changed", wrong);
+        pg_source_drop(f, N * sizeof *f);
+        if (round) pg_source_forget(s, f, N * sizeof *f);
+    }
+    if (madvise((void *)((uintptr_t)f / 4096 * 4096), 4096, 22) != 0) { /* MADV_POPULATE_READ, Linux 5.14 */
+        printf("the system cannot tell of missing pages: the case of a shorter file did not run\n");
+    } else {
+        if (truncate(path, N) != 0) perror(path);
+        const int rc = pg_source_touch(s, f, N * sizeof *f, &err);
+        CHECK(rc == PG_EIO && strstr(err.text, "a.gguf: cannot be read"), "%d %s", rc, err.text);
+    }
+    pg_source_close(s);
+    scratch_remove(tmp, "a.gguf");
 }
 
 static void test_gguf(const char *tmp)
@@ -229,7 +263,7 @@ static void test_gguf(const char *tmp)
                   "third");
             check_scalars(s);
             check_arrays(s);
-            check_prefetch(s);
+            check_memory(s, use_mmap);
             pg_text text;
             pg_error err;
             CHECK(pg_source_file(s, "tokenizer.json", &text, &err) == 0, "GGUF has no files beside it");
@@ -253,7 +287,6 @@ static void test_gguf_variants(const char *tmp)
     pg_source *s = open_ok(scratch_write(tmp, "a.gguf", &b), 1);
     CHECK(s && pg_source_n_tensor(s) == 0 && !pg_source_find(s, "x") && pg_source_tensor_at(s, 0) == NULL,
           "no tensors");
-    CHECK(s && pg_source_prefetch(s, 1, see, NULL, NULL) == PG_OK, "nothing to fetch");
     pg_source_close(s);
 
     g = gguf_new(); /* nothing at all is a GGUF file too */
@@ -295,6 +328,7 @@ int main(void)
 {
     char *tmp = scratch_new();
     test_gguf(tmp);
+    test_large(tmp);
     test_gguf_variants(tmp);
     scratch_free(tmp);
     return check_done("source");

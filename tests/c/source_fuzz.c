@@ -175,8 +175,8 @@ static void read_all(pg_source *s)
         free(name);
         size_t n = (size_t)(t->view.stride[3] * t->view.shape[3]);
         for (size_t k = 0; k < n; k++) checksum += ((const unsigned char *)t->view.data)[k];
+        CHECK(pg_source_touch(s, t->view.data, n, NULL) == PG_OK, "tensor %d cannot be touched", i);
     }
-    CHECK(pg_source_prefetch(s, 0, NULL, NULL, NULL) == PG_OK, "prefetch");
 }
 
 /* ---- runs ---- */
