@@ -71,7 +71,7 @@ static int at_most(int64_t left, int n)
 
 /* A lane's scratch. */
 typedef struct room {
-    float *gate, *up; /* [PG_TILE][16] */
+    float *gate, *up; /* [2][PG_TILE][16] */
     float *h;         /* [PG_TILE][32] */
     const float **f;  /* [PG_TILE] */
     pg_q8 *q;         /* [D / 32][PG_TILE] */
@@ -80,15 +80,15 @@ typedef struct room {
 
 static int64_t room_bytes(const pg_experts *e)
 {
-    const int64_t row = (2 * PG_PANEL + PAIR) * (int64_t)sizeof(float) + (int64_t)sizeof(float *);
+    const int64_t row = 3 * PAIR * (int64_t)sizeof(float) + (int64_t)sizeof(float *);
     return PG_TILE * (row + (e->n_embd + 31) / 32 * (int64_t)sizeof(pg_q8));
 }
 
 static room room_at(char *mem, const pg_experts *e)
 {
     room m = { .gate = (float *)mem, .mem = mem + room_bytes(e) };
-    m.up = m.gate + PG_TILE * PG_PANEL;
-    m.h = m.up + PG_TILE * PG_PANEL;
+    m.up = m.gate + PG_TILE * PAIR;
+    m.h = m.up + PG_TILE * PAIR;
     m.f = (const float **)(m.h + PG_TILE * PAIR);
     m.q = (pg_q8 *)(m.f + PG_TILE);
     return m;
@@ -108,29 +108,30 @@ static pg_acts gather(const job *j, const room *m, int first, int n)
     return (pg_acts){ m->f, m->q, n };
 }
 
-/* n_o hidden values of each row from its 16 gate and up sums. */
-static void activate(const job *j, int e, const room *m, int n, int64_t o0, int n_o, float *h)
+/* n_o hidden values of each row from its 16 sums of gate and of up. */
+static void activate(const job *j, int e, float *g, float *u, int n, int64_t o0, int n_o, float *h)
 {
     const float *gb = j->e->gate_bias ? j->e->gate_bias + (int64_t)e * j->e->n_ff + o0 : NULL;
     const float *ub = j->e->up_bias ? j->e->up_bias + (int64_t)e * j->e->n_ff + o0 : NULL;
-    for (int i = 0; i < n; i++, h += PAIR) {
-        float *g = m->gate + i * PG_PANEL, *u = m->up + i * PG_PANEL;
+    for (int i = 0; i < n; i++, g += PG_PANEL, u += PG_PANEL, h += PAIR) {
         for (int o = 0; gb && o < n_o; o++) g[o] += gb[o];
         for (int o = 0; ub && o < n_o; o++) u[o] += ub[o];
         pg_glu(h, g, u, n_o, j->e->glu, j->e->limit);
     }
 }
 
-/* Hidden values o0 .. o0 + 31 of a tile of pairs of expert e. */
+/* Hidden values o0 .. o0 + 31 of a tile of pairs of expert e. Panels of one matrix go together: they are neighbours. */
 static void hidden_pair(const job *j, int e, const room *m, const pg_acts *x, int first, int64_t o0)
 {
     const int64_t F = j->e->n_ff;
-    const int how[2] = { j->in_by8[0] ? PG_MUL_8BIT : j->in, j->in_by8[1] ? PG_MUL_8BIT : j->in };
-    for (int i = 0; i < 2 && o0 + i * PG_PANEL < F; i++) {
-        const int64_t o = o0 + i * PG_PANEL;
-        pg_mul(how[0], &j->e->gate[e], o, x, m->gate, m->mem);
-        pg_mul(how[1], &j->e->up[e], o, x, m->up, m->mem);
-        activate(j, e, m, x->n, o, at_most(F - o, PG_PANEL), m->h + i * PG_PANEL);
+    const int n = F - o0 > PG_PANEL ? 2 : 1;
+    for (int up = 0; up < 2; up++)
+        for (int i = 0; i < n; i++)
+            pg_mul(j->in_by8[up] ? PG_MUL_8BIT : j->in, up ? &j->e->up[e] : &j->e->gate[e], o0 + i * PG_PANEL, x,
+                   (up ? m->up : m->gate) + i * PG_TILE * PG_PANEL, m->mem);
+    for (int i = 0; i < n; i++) {
+        const int64_t o = o0 + i * PG_PANEL, at = i * PG_TILE * PG_PANEL;
+        activate(j, e, m->gate + at, m->up + at, x->n, o, at_most(F - o, PG_PANEL), m->h + i * PG_PANEL);
     }
     for (int i = 0; i < x->n; i++) {
         const float *h = m->h + i * PAIR;
@@ -205,12 +206,13 @@ static void run(job *j)
     const int64_t panels = (j->e->n_embd + PG_PANEL - 1) / PG_PANEL, pairs = (j->e->n_ff + PAIR - 1) / PAIR;
     if (j->act_x && !few) pg_lanes_run(j->c->lanes, round_x, j, j->n_row);
     for (int r = 0; j->act_x && few && r < j->n_row; r++) round_x(j, r, 0);
-    j->parts = (8 * lanes + j->n_group - 1) / j->n_group; /* some items a lane, so that neither waits long */
+    /* items of a lane: some, so that none waits long for the others; few rows stream weights, for which fewer are better */
+    const int items = lanes * (few ? 4 : 8);
+    j->parts = (items + j->n_group - 1) / j->n_group;
     if (j->parts > pairs) j->parts = (int)pairs;
     pg_lanes_run(j->c->lanes, hidden_item, j, j->n_group * j->parts);
-    j->width = (int)(panels / (8 * lanes)) * PG_PANEL;
-    if (j->width < PG_PANEL) j->width = PG_PANEL;
-    if (j->width > WIDE) j->width = WIDE;
+    j->width = (int)((panels + items - 1) / items) * PG_PANEL;
+    if (j->width > WIDE && !few) j->width = WIDE;
     pg_lanes_run(j->c->lanes, output_item, j, (int)((j->e->n_embd + j->width - 1) / j->width));
 }
 
