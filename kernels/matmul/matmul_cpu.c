@@ -152,18 +152,24 @@ static void mul_item(void *arg, int item, int lane)
     }
 }
 
-/* Few rows: items of so many bytes that handing them out costs nothing beside reading them. */
+/* Items of equal bytes, some for each lane; few rows only stream weights, so there the bytes should be worth the trip. */
 static void multiply(job *j)
 {
+    const int few = j->n_row <= ALONE;
+    int64_t bytes = 0, panels[PG_GROUP];
     int n = 0;
     for (int i = 0; i < j->n_op; i++) {
-        const pg_tensor *w = j->op[i].w;
-        const int panels = (int)((w->shape[1] + PG_PANEL - 1) / PG_PANEL);
-        int run = panels * j->op[i].a.matmul.batch / (4 * j->c->n_lane);
-        if (j->n_row <= ALONE && run * PG_PANEL * w->stride[1] < RUN_BYTES)
-            run = (int)(RUN_BYTES / (PG_PANEL * w->stride[1]));
-        j->run[i] = run < 1 ? 1 : run > RUN ? RUN : run;
-        j->items[i] = (panels + j->run[i] - 1) / j->run[i];
+        panels[i] = (j->op[i].w->shape[1] + PG_PANEL - 1) / PG_PANEL;
+        bytes += panels[i] * j->op[i].a.matmul.batch * PG_PANEL * j->op[i].w->stride[1];
+    }
+    bytes /= 8 * j->c->n_lane;
+    if (few && bytes < RUN_BYTES) bytes = RUN_BYTES;
+    for (int i = 0; i < j->n_op; i++) {
+        int64_t run = bytes / (PG_PANEL * j->op[i].w->stride[1]);
+        if (run > RUN && !few) run = RUN;
+        if (run > panels[i]) run = panels[i];
+        j->run[i] = run < 1 ? 1 : (int)run;
+        j->items[i] = (int)((panels[i] + j->run[i] - 1) / j->run[i]);
         n += j->items[i] * j->op[i].a.matmul.batch;
     }
     pg_lanes_run(j->c->lanes, mul_item, j, n);
