@@ -166,10 +166,24 @@ local function submit(run, case, n_prompt, max_new, chunk)
    return list, began
 end
 
+-- Whether all of them have ended; one that the engine gave up ends the measurement.
+local function all_ended(list)
+   local all = #list > 0
+   for _, request in ipairs(list) do
+      if not request:ended() then
+         all = false
+      elseif request:ended().kind == "fail" then
+         need(request:result())
+      end
+   end
+   return all
+end
+
 -- Poll until `over()`; a step's events arrive together. The caller's progress hears of it a few times a second.
-local function poll_until(run, over)
+local function poll_until(run, list, over)
    local told = clock.now()
    while not over() do
+      if all_ended(list) and not over() then need(nil, "perigee.bench: the requests ended before they should") end
       need(run.engine:poll(200))
       local now = clock.now()
       if now - told > 0.2 then
@@ -196,14 +210,14 @@ local function close(run, list)
       need(request:result())
    end
    -- the counters follow the last events a little later
-   poll_until(run, function() return run.engine:stats().running == 0 end)
+   poll_until(run, {}, function() return run.engine:stats().running == 0 end)
 end
 
 -- Tokens/s of the tokens of a prompt, all of it or what comes after `depth`.
 local function prefill(run, case)
    local list, began = submit(run, case, case.depth + case.tokens, 1, case.depth > 0 and case.tokens or nil)
    local count = counter(list)
-   poll_until(run, function() return count() == case.batch end)
+   poll_until(run, list, function() return count() == case.batch end)
    local seconds = clock.now() - began
    close(run, list)
    if case.depth > 0 then seconds = run.engine:stats().last_seconds end
@@ -214,10 +228,10 @@ end
 local function decode(run, case)
    local list = submit(run, case, math.max(case.depth, 1), case.tokens + lead(case, run.rows))
    local count = counter(list)
-   poll_until(run, function() return select(2, count()) end)
+   poll_until(run, list, function() return select(2, count()) end)
    local from, began = count(), clock.now()
    local busy = run.engine:stats().busy_seconds
-   poll_until(run, function() return count() >= from + case.tokens * case.batch end)
+   poll_until(run, list, function() return count() >= from + case.tokens * case.batch end)
    local tokens, seconds = count() - from, clock.now() - began
    run.measured, run.busy = run.measured + seconds, run.busy + run.engine:stats().busy_seconds - busy
    close(run, list)

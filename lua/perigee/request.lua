@@ -71,6 +71,11 @@ end
 -- @local
 function Request:count() return #self._tokens end
 
+--- Its last event once that has come, read or not.
+-- @treturn ?event
+-- @local
+function Request:ended() return self._end end
+
 local function push(self, event)
    self._last = self._last + 1
    self._events[self._last] = event
