@@ -151,10 +151,9 @@ test: ## everything that needs no GPU and no download
 	@$(MAKE) $(jobs) all tests
 	@B='$(B)' SAN='$(SAN)' FAST='$(FAST)' LUAJIT='$(LUAJIT)' CC='$(CC)' bash tests/run.sh
 
-bench: all $(BENCHES) ## time the kernels and the engine
+bench: all $(BENCHES) ## time the kernels, and the engine with the bundled model
 	@for b in $(BENCHES); do echo "== $${b##*/}"; $$b || exit 1; done
-	@eval "$$($(MAKE) -s env)"; for b in $(wildcard tests/bench/*.lua); do \
-		echo "== $${b##*/}"; $(LUAJIT) $$b || exit 1; done
+	@echo "== perigee bench"; $(B)/bin/perigee bench
 
 lint: ## format, luacheck, direction of includes, exported symbols, file length, words
 	@$(MAKE) deps WANT="$(DEPS_LINT)"
