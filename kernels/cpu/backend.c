@@ -58,6 +58,7 @@ static int prepare(pg_backend *b, const pg_code *code)
         c->arena = NULL;
         return -1;
     }
+    (void)madvise(c->arena, (size_t)c->map_bytes, MADV_HUGEPAGE); /* a step walks all of it, row by row */
     c->group = malloc((size_t)code->n_op + 1);
     if (!c->group) return -1;
     for (int i = 0; i < code->n_op; i++) c->group[i] = (unsigned char)group_at(code, i);
