@@ -25,6 +25,7 @@ int pg_pages_open(pg_pages *p, const pg_kv_stream *stream, int n_stream, pg_dtyp
     p->count = calloc((size_t)n_page, sizeof *p->count);
     char *base =
         mmap(NULL, (size_t)p->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base != MAP_FAILED) madvise(base, (size_t)p->bytes, MADV_HUGEPAGE); /* read from end to end by every step */
     p->kv = (pg_kv){ .base = base == MAP_FAILED ? NULL : base,
                      .page_bytes = page_bytes,
                      .page_tokens = PG_PAGE_TOKENS,

@@ -13,6 +13,7 @@ typedef struct pg_order {
     int32_t n_vocab, n_block;
     const float *row; /* borrowed */
     float *top;       /* [n_block] the largest logit of each block of the row */
+    float largest;    /* of all of them */
     uint64_t *best;   /* [n_vocab] the candidates taken last, best first */
     uint64_t *spare;  /* [n_vocab] */
 } pg_order;
@@ -23,8 +24,8 @@ void pg_order_close(pg_order *o);
 /* Look at a row, which must stay as it is while candidates are taken from it; returns its largest logit. */
 float pg_order_look(pg_order *o, const float *row);
 
-/* The lowest id with the logit that pg_order_look returned, which must be above -inf. */
-int32_t pg_order_first(const pg_order *o, float top);
+/* The lowest id with the largest logit, which must be above -inf. */
+int32_t pg_order_first(const pg_order *o);
 
 /* Put the k best of the row's logits above -inf into o->best; returns how many, fewer than k when there are no more. */
 int32_t pg_order_take(pg_order *o, int32_t k);
@@ -32,7 +33,7 @@ int32_t pg_order_take(pg_order *o, int32_t k);
 /* The largest of n logits, -inf when all are NaN. */
 float pg_order_top(const float *x, int32_t n);
 
-/* The order of larger words first: sort `heap` so that the largest is on top; take that one out. */
+/* A heap with the largest word on top: make one; take that word out. */
 void pg_heap_make(uint64_t *heap, int32_t n);
 uint64_t pg_heap_pop(uint64_t *heap, int32_t *n);
 

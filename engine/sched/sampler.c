@@ -309,7 +309,7 @@ int32_t pg_sample(pg_sampler *s, const pg_draw *draw)
     if (!has_finite(draw->logits, s->n_vocab)) return PG_EINVAL;
     const float top = look_at(s, draw);
     if (top == -INFINITY) return PG_EINVAL;
-    int32_t token = pg_order_first(&s->order, top);
+    int32_t token = pg_order_first(&s->order);
     if (draw->how->temperature > 0) {
         if (top == INFINITY) share_evenly(s);
         token = draw_one(s, draw);

@@ -208,7 +208,7 @@ void pg_signal_reader(pg_engine *e)
 
 /* Waking a reader costs it and a lane the time of a small model's step. So after one signal the next waits for this long,
  * in which more events may come; less, when the next step would end too late to give it. */
-static const double HOLD_MS = 1;
+static const double HOLD_MS = 2;
 
 static void signal_soon(pg_engine *e, double now, int idle)
 {
