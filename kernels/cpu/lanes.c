@@ -1,6 +1,10 @@
-/* lanes.c: the team of threads. A round is published by bumping one counter; workers spin on it for a while, yielding,
- * then sleep. Each lane begins with a run of neighbouring items of its own, so that it reads memory forward, and then
- * takes what others have left: a lane that is late or descheduled costs one item, not a share. The caller is lane 0. */
+/* lanes.c: the team of threads. A round is published in one cache line; workers spin on it for a while, yielding, then
+ * sleep. Each lane begins with a run of neighbouring items of its own, so that it reads memory forward, and then takes
+ * what others have left. The caller is lane 0; it waits only for workers that have begun: one that is late, asleep or
+ * descheduled is passed over, and its items are done by those who are there.
+ *
+ * What a lane has taken and whether it is at work share one line, which costs one trip between two cores to look at: a
+ * round of two lanes is little more than that trip there and back. */
 #include "../lanes.h"
 
 #include <pthread.h>
@@ -9,34 +13,34 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-enum { SPIN = 20000, SPIN_YIELD = 64 }; /* looks at the counter before sleeping, and of them between two yields */
+enum { SPIN = 20000, SPIN_YIELD = 64 }; /* looks at the round before sleeping, and of them between two yields */
 
-/* The items a lane begins with; on a cache line of its own. */
-typedef struct run {
-    _Alignas(64) _Atomic int next;
-    int end;
-} run;
-
-typedef struct worker {
+typedef struct lane {
+    _Alignas(64) _Atomic uint64_t next; /* round << 32 | next item of its run, once somebody has taken one */
+    _Atomic uint32_t state;             /* 2 * round + 1: at work; 2 * round: finished it, or passed over */
+    int index;
     struct pg_lanes *lanes;
     pthread_t thread;
-    int lane;
-} worker;
+} lane;
 
 struct pg_lanes {
-    int n;
-    worker *workers;
-    _Atomic unsigned round; /* odd and even alike: a new value is a new round */
-    _Atomic int left, stop, asleep;
+    _Alignas(64) _Atomic uint32_t round; /* 31 bits; this line is written once a round */
+    int n_item;
     pg_lane_fn *fn;
     void *arg;
-    run *run; /* [n] */
+    _Alignas(64) int n;
+    lane *lane; /* [n] */
+    _Atomic int stop, asleep;
     pthread_mutex_t lock;
     pthread_cond_t wake;
 };
 
-static inline void relax(void)
+static inline void relax(int i) /* the i-th look */
 {
+    if (i % SPIN_YIELD == SPIN_YIELD - 1) {
+        sched_yield();
+        return;
+    }
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
@@ -44,26 +48,33 @@ static inline void relax(void)
 #endif
 }
 
-static void take_items(pg_lanes *l, int lane)
+/* The next item of a lane's run, for whoever asks; -1: there are no more. */
+static int take(pg_lanes *l, uint32_t round, int of)
 {
-    for (int i = 0; i < l->n; i++) {
-        run *r = &l->run[(lane + i) % l->n];
-        int item;
-        while ((item = atomic_fetch_add_explicit(&r->next, 1, memory_order_relaxed)) < r->end)
-            l->fn(l->arg, item, lane);
+    const int begin = (int)((int64_t)l->n_item * of / l->n), end = (int)((int64_t)l->n_item * (of + 1) / l->n);
+    uint64_t seen = atomic_load_explicit(&l->lane[of].next, memory_order_relaxed);
+    for (;;) {
+        const int item = seen >> 32 == round ? (int)(uint32_t)seen : begin;
+        if (item >= end) return -1;
+        if (atomic_compare_exchange_weak_explicit(&l->lane[of].next, &seen,
+                                                  (uint64_t)round << 32 | (uint32_t)(item + 1), memory_order_relaxed,
+                                                  memory_order_relaxed))
+            return item;
     }
 }
 
-/* Wait until the round differs from `seen`; returns the new one. */
-static unsigned await_round(pg_lanes *l, unsigned seen)
+static void take_items(pg_lanes *l, uint32_t round, int me)
 {
-    for (int i = 0; i < SPIN; i++) {
-        unsigned now = atomic_load_explicit(&l->round, memory_order_acquire);
+    for (int i = 0; i < l->n; i++)
+        for (int item; (item = take(l, round, (me + i) % l->n)) >= 0;) l->fn(l->arg, item, me);
+}
+
+/* Wait until the round differs from `seen`; returns the new one. */
+static uint32_t await_round(pg_lanes *l, uint32_t seen)
+{
+    for (int i = 0; i < SPIN; i++, relax(i)) {
+        const uint32_t now = atomic_load_explicit(&l->round, memory_order_acquire);
         if (now != seen) return now;
-        if (i % SPIN_YIELD == SPIN_YIELD - 1)
-            sched_yield();
-        else
-            relax();
     }
     pthread_mutex_lock(&l->lock);
     atomic_fetch_add(&l->asleep, 1);
@@ -73,47 +84,64 @@ static unsigned await_round(pg_lanes *l, unsigned seen)
     return atomic_load(&l->round);
 }
 
+/* Rounds count on through 31 bits. */
+static int is_before(uint32_t a, uint32_t b)
+{
+    return ((b - a) & 0x7fffffff) - 1 < 0x3fffffff;
+}
+
 static void *work(void *p)
 {
-    worker *w = p;
-    pg_lanes *l = w->lanes;
-    unsigned seen = 0;
-    for (;;) {
+    lane *me = p;
+    pg_lanes *l = me->lanes;
+    for (uint32_t seen = 0;;) {
         seen = await_round(l, seen);
         if (atomic_load(&l->stop)) return NULL;
-        take_items(l, w->lane);
-        atomic_fetch_sub_explicit(&l->left, 1, memory_order_release);
+        uint32_t state = atomic_load(&me->state);
+        /* not when the caller has passed this lane over in that round, or a later one has begun meanwhile */
+        if (!is_before(state >> 1, seen) || !atomic_compare_exchange_strong(&me->state, &state, 2 * seen + 1)) continue;
+        take_items(l, seen, me->index);
+        atomic_store_explicit(&me->state, 2 * seen, memory_order_release);
     }
 }
 
-static void begin_round(pg_lanes *l)
+static uint32_t begin_round(pg_lanes *l)
 {
-    atomic_fetch_add(&l->round, 1);
+    const uint32_t round = (atomic_load_explicit(&l->round, memory_order_relaxed) + 1) & 0x7fffffff;
+    atomic_store(&l->round, round);
     if (atomic_load(&l->asleep) > 0) {
         pthread_mutex_lock(&l->lock);
         pthread_cond_broadcast(&l->wake);
         pthread_mutex_unlock(&l->lock);
     }
+    return round;
+}
+
+/* Worker has finished this round, or will not begin it any more. */
+static void await_worker(lane *w, uint32_t round)
+{
+    for (int i = 0;; i++, relax(i)) {
+        uint32_t state = atomic_load_explicit(&w->state, memory_order_acquire);
+        if (state == 2 * round) return;
+        if (state != 2 * round + 1 && atomic_compare_exchange_strong(&w->state, &state, 2 * round)) return;
+    }
 }
 
 pg_lanes *pg_lanes_open(int n_lane)
 {
-    pg_lanes *l = calloc(1, sizeof *l);
-    if (!l) return NULL;
-    l->n = 1;
-    l->workers = calloc((size_t)n_lane, sizeof *l->workers);
-    l->run = aligned_alloc(64, (size_t)n_lane * sizeof *l->run);
-    if (!l->workers || !l->run) {
-        free(l->workers);
-        free(l->run);
+    pg_lanes *l = aligned_alloc(64, sizeof *l);
+    lane *all = aligned_alloc(64, (size_t)n_lane * sizeof *all);
+    if (!l || !all) {
         free(l);
+        free(all);
         return NULL;
     }
+    *l = (pg_lanes){ .n = 1, .lane = all };
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->wake, NULL);
+    for (int i = 0; i < n_lane; i++) all[i] = (lane){ .index = i, .lanes = l };
     for (int i = 1; i < n_lane; i++) {
-        l->workers[i] = (worker){ .lanes = l, .lane = i };
-        if (pthread_create(&l->workers[i].thread, NULL, work, &l->workers[i])) {
+        if (pthread_create(&all[i].thread, NULL, work, &all[i])) {
             pg_lanes_close(l);
             return NULL;
         }
@@ -127,11 +155,10 @@ void pg_lanes_close(pg_lanes *l)
     if (!l) return;
     atomic_store(&l->stop, 1);
     begin_round(l);
-    for (int i = 1; i < l->n; i++) pthread_join(l->workers[i].thread, NULL);
+    for (int i = 1; i < l->n; i++) pthread_join(l->lane[i].thread, NULL);
     pthread_cond_destroy(&l->wake);
     pthread_mutex_destroy(&l->lock);
-    free(l->workers);
-    free(l->run);
+    free(l->lane);
     free(l);
 }
 
@@ -144,18 +171,8 @@ void pg_lanes_run(pg_lanes *l, pg_lane_fn *fn, void *arg, int n_item)
     }
     l->fn = fn;
     l->arg = arg;
-    for (int i = 0; i < l->n; i++) {
-        atomic_store_explicit(&l->run[i].next, (int)((int64_t)n_item * i / l->n), memory_order_relaxed);
-        l->run[i].end = (int)((int64_t)n_item * (i + 1) / l->n);
-    }
-    atomic_store_explicit(&l->left, l->n - 1, memory_order_relaxed);
-    begin_round(l);
-    take_items(l, 0);
-    /* every worker passes through every round, so the next one cannot begin under a straggler's feet */
-    for (int i = 0; atomic_load_explicit(&l->left, memory_order_acquire) > 0; i++) {
-        if (i % SPIN_YIELD == SPIN_YIELD - 1)
-            sched_yield();
-        else
-            relax();
-    }
+    l->n_item = n_item;
+    const uint32_t round = begin_round(l);
+    take_items(l, round, 0);
+    for (int i = 1; i < l->n; i++) await_worker(&l->lane[i], round);
 }
