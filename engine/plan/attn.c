@@ -104,7 +104,8 @@ static pg_ref mla(pg_plan *p, const pg_model *m, int l, pg_ref x, pg_ref angles)
     const pg_hparams *h = &m->h;
     const pg_layer *y = &m->layer[l];
     const int H = h->n_head[l], latent = h->kv_lora, wide = latent + h->n_rot;
-    pg_ref q = x;
+    pg_ref kv = pg_emit_matmul(p, x, &y->w[PG_T_KV_A], y->v[PG_T_KV_A]); /* [T, latent | rope] */
+    pg_ref q = x; /* its first matrix stands next to the one above: a backend may run both at once */
     if (y->w[PG_T_Q_A].dtype != PG_DTYPE_NONE) {
         q = pg_emit_matmul(p, q, &y->w[PG_T_Q_A], y->v[PG_T_Q_A]);
         q = pg_emit_norm(p, q, y->v[PG_T_Q_A_NORM], h->eps);
@@ -113,7 +114,6 @@ static pg_ref mla(pg_plan *p, const pg_model *m, int l, pg_ref x, pg_ref angles)
         q = pg_emit_matmul(p, q, &y->w[PG_T_Q], y->v[PG_T_Q]);
     }
     emit_rope(p, q, angles, h, h->nope, H, h->head_k);
-    pg_ref kv = pg_emit_matmul(p, x, &y->w[PG_T_KV_A], y->v[PG_T_KV_A]); /* [T, latent | rope] */
     pg_emit_norm_at(p, kv, y->v[PG_T_KV_A_NORM], h->eps, latent, 1);
     emit_rope(p, kv, angles, h, latent, 1, 0);
     const int32_t stream = emit_store(p, kv);

@@ -8,10 +8,11 @@
 #include "../unpack/unpack.h"
 
 enum {
-    KB = 256,          /* columns unpacked at a time */
-    RUN = 8,           /* panels of an item at most */
-    RUN_BYTES = 16384, /* and at least so many bytes of them when there are few rows */
-    ALONE = 4          /* up to so many rows are rounded by the caller: waking lanes costs more */
+    KB = 256,            /* columns unpacked at a time */
+    RUN = 8,             /* panels of an item at most */
+    RUN_BYTES = 16384,   /* and at least so many bytes of them when there are few rows */
+    ALONE = 4,           /* so many rows are few */
+    ALONE_COLUMNS = 8192 /* up to so many numbers are rounded by the caller: a round of the lanes costs more */
 };
 
 int64_t pg_mul_scratch(int64_t k)
@@ -114,7 +115,7 @@ static void round_rows(job *j)
 {
     const int n = j->n_row * j->op->a.matmul.batch;
     j->act = (pg_q8 *)j->c->shared;
-    if (n > ALONE)
+    if (n * j->K > ALONE_COLUMNS)
         pg_lanes_run(j->c->lanes, round_row, j, n);
     else
         for (int i = 0; i < n; i++) round_row(j, i, 0);
