@@ -66,8 +66,13 @@ local function cases_of(o)
    return list
 end
 
--- Tokens that the first sequence of a batch may have when the last one gets its first: one for each step of prompts.
-local function lead(case, rows) return case.batch + math.ceil(case.batch * math.max(case.depth, 1) / rows) + 2 end
+local HELD = 64                             -- tokens of a sequence, at most, that the engine collects before it tells
+
+-- Tokens that the first sequence of a batch may have when the last one gets its first, one for each step of prompts,
+-- and those that come unasked while nobody looks.
+local function lead(case, rows)
+   return case.batch + math.ceil(case.batch * math.max(case.depth, 1) / rows) + 2 * HELD
+end
 
 local FEWEST_ROWS = 64                      -- that an engine chooses for a step by itself
 
@@ -293,11 +298,11 @@ local function measure_memory(o, about)
    local threads = o.threads > 0 and o.threads or nil
    if o.bandwidth and o.bandwidth > 0 then return o.bandwidth * 1e9 end
    tell()
-   local near, message, code = memory.bandwidth { threads = threads, bytes = about.active_bytes, seconds = 1 }
+   local near, message, code = memory.bandwidth { threads = threads, bytes = about.active_bytes, seconds = 0.5 }
    if not near then return nil, message, code end
    tell()
    local far
-   far, message, code = memory.bandwidth { threads = threads, seconds = 2 }
+   far, message, code = memory.bandwidth { threads = threads, seconds = 1 }
    if not far then return nil, message, code end
    return near, far
 end
