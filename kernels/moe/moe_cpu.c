@@ -71,7 +71,7 @@ static int at_most(int64_t left, int n)
 
 /* A lane's scratch. */
 typedef struct room {
-    float *gate, *up; /* [2][PG_TILE][16] */
+    float *gate, *up; /* sums: [PG_TILE * 32], panels of the rows at hand */
     float *h;         /* [PG_TILE][32] */
     const float **f;  /* [PG_TILE] */
     pg_q8 *q;         /* [D / 32][PG_TILE] */
@@ -120,25 +120,35 @@ static void activate(const job *j, int e, float *g, float *u, int n, int64_t o0,
     }
 }
 
-/* Hidden values o0 .. o0 + 31 of a tile of pairs of expert e. Panels of one matrix go together: they are neighbours. */
-static void hidden_pair(const job *j, int e, const room *m, const pg_acts *x, int first, int64_t o0)
+/* The 32 hidden values from o0 on of a tile of pairs of expert e, out of their sums of gate and up. */
+static void finish_pair(const job *j, int e, const room *m, const pg_acts *x, int first, int64_t o0, float *gate,
+                        float *up)
 {
     const int64_t F = j->e->n_ff;
-    const int n = F - o0 > PG_PANEL ? 2 : 1;
-    for (int up = 0; up < 2; up++)
-        for (int i = 0; i < n; i++)
-            pg_mul(j->in_by8[up] ? PG_MUL_8BIT : j->in, up ? &j->e->up[e] : &j->e->gate[e], o0 + i * PG_PANEL, x,
-                   (up ? m->up : m->gate) + i * PG_TILE * PG_PANEL, m->mem);
-    for (int i = 0; i < n; i++) {
-        const int64_t o = o0 + i * PG_PANEL, at = i * PG_TILE * PG_PANEL;
-        activate(j, e, m->gate + at, m->up + at, x->n, o, at_most(F - o, PG_PANEL), m->h + i * PG_PANEL);
-    }
+    for (int64_t o = o0; o < F && o < o0 + PAIR; o += PG_PANEL, gate += x->n * PG_PANEL, up += x->n * PG_PANEL)
+        activate(j, e, gate, up, x->n, o, at_most(F - o, PG_PANEL), m->h + (o - o0));
     for (int i = 0; i < x->n; i++) {
         const float *h = m->h + i * PAIR;
         if (j->out == PG_MUL_8BIT)
             pg_q8row(j->act_h + first * (F / 32) + o0 / 32 * x->n + i, 1, h, PAIR);
         else
             memcpy(j->hidden + (first + i) * F + o0, h, (size_t)at_most(F - o0, PAIR) * sizeof(float));
+    }
+}
+
+/* Hidden values [from, to) of a tile of pairs of expert e: as many panels of one matrix in a row as the sums have room
+ * for, since neighbours in memory stream. */
+static void hidden_run(const job *j, int e, const room *m, const pg_acts *x, int first, int64_t from, int64_t to)
+{
+    const int64_t step = (int64_t)(PG_TILE / x->n) * PAIR;
+    for (; from < to; from += step) {
+        const int64_t end = from + step < to ? from + step : to;
+        for (int up = 0; up < 2; up++)
+            for (int64_t o = from; o < end; o += PG_PANEL)
+                pg_mul(j->in_by8[up] ? PG_MUL_8BIT : j->in, up ? &j->e->up[e] : &j->e->gate[e], o, x,
+                       (up ? m->up : m->gate) + (o - from) * x->n, m->mem);
+        for (int64_t o = from; o < end; o += PAIR)
+            finish_pair(j, e, m, x, first, o, m->gate + (o - from) * x->n, m->up + (o - from) * x->n);
     }
 }
 
@@ -150,8 +160,8 @@ static void hidden_item(void *arg, int item, int lane)
     const room m = room_at(pg_cpu_lane(j->c, lane), j->e);
     for (int first = j->start[g]; first < j->start[g + 1]; first += PG_TILE) {
         const pg_acts x = gather(j, &m, first, at_most(j->start[g + 1] - first, PG_TILE));
-        for (int64_t p = pairs * part / j->parts; p < pairs * (part + 1) / j->parts; p++)
-            hidden_pair(j, e, &m, &x, first, p * PAIR);
+        const int64_t end = pairs * (part + 1) / j->parts * PAIR;
+        hidden_run(j, e, &m, &x, first, pairs * part / j->parts * PAIR, end < j->e->n_ff ? end : j->e->n_ff);
     }
 }
 
@@ -207,7 +217,7 @@ static void run(job *j)
     if (j->act_x && !few) pg_lanes_run(j->c->lanes, round_x, j, j->n_row);
     for (int r = 0; j->act_x && few && r < j->n_row; r++) round_x(j, r, 0);
     /* items of a lane: some, so that none waits long for the others; few rows stream weights, for which fewer are better */
-    const int items = lanes * (few ? 4 : 8);
+    const int items = lanes * (few ? 2 : 8);
     j->parts = (items + j->n_group - 1) / j->n_group;
     if (j->parts > pairs) j->parts = (int)pairs;
     pg_lanes_run(j->c->lanes, hidden_item, j, j->n_group * j->parts);
