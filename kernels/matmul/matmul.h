@@ -7,7 +7,7 @@
  *                      treated as floats.
  * A row's class belongs to its token, and one row's result never depends on the other rows, on the number of lanes or
  * on how outputs were split: every (row, output) pair is summed in one fixed order. All variants of every row here
- * equal _ref bit for bit, so a model gives the same bits on every machine.
+ * equal _ref bit for bit.
  *
  * Row kernels:
  *   pg_fpanel  y[r][o] = fma chain over k = 0, 1, .. kb-1 of x[r][k] * w[k][o], started from y[r][o]; o < 16.
