@@ -26,7 +26,7 @@ perigee.version = lib.version
 -- @tfield string architecture "deepseek2", "qwen3moe" ...
 -- @tfield string name the model's own, or ""
 -- @tfield string format "gguf" or "safetensors"
--- @tfield string quantisation the format that holds most weights: "q8_0" ...
+-- @tfield string quantisation the format that holds most weights: "q8_0" ..., "q8_0 packed" in packed files
 -- @tfield string tokenizer "bpe qwen2", "spm" ...
 -- @tfield number parameters weights in all
 -- @tfield number active_parameters weights that a token meets
@@ -57,7 +57,7 @@ perigee.version = lib.version
 -- @tfield ?string precision
 -- @tfield ?string device
 -- @tfield ?string isa instruction set of the kernels in use
--- @tfield ?number memory_bytes of the engine itself, without the mapped file
+-- @tfield ?number memory_bytes of the engine itself, packed weights included, without the mapped file
 -- @tfield ?string note a remark, such as a context beyond the model's own
 
 --- How to open a model.

@@ -85,7 +85,10 @@ static inline gguf_parts *gguf_open(const char *path)
         t->data = (size_t)get_int(b, at - 8, 8);
     }
     p->meta = at;
-    const size_t start = (at + 31) / 32 * 32; /* no golden file has another alignment */
+    size_t align = 32;
+    for (size_t i = 0; i < p->n_key; i++)
+        if (!strcmp(p->key[i].name, "general.alignment")) align = (size_t)get_int(b, p->key[i].value + 4, 4);
+    const size_t start = (at + align - 1) / align * align;
     for (size_t i = 0; i < p->n_tensor; i++) {
         gguf_span *t = &p->tensor[i];
         t->data += start;
@@ -107,6 +110,7 @@ static inline void gguf_take(gguf *g, const gguf_parts *p, const char *without, 
     for (size_t i = 0; i < p->n_key; i++) {
         const gguf_span *k = &p->key[i];
         if (!strcmp(k->name, without) || !strcmp(k->name, without_too)) continue;
+        if (!strcmp(k->name, "general.alignment")) g->align = (size_t)get_int(&p->file, k->value + 4, 4);
         put(&g->keys, file + k->from, k->to - k->from);
         g->n_key++;
     }
@@ -116,7 +120,7 @@ static inline void gguf_take(gguf *g, const gguf_parts *p, const char *without, 
         put(&g->infos, file + t->from, t->to - 8 - t->from);
         put_u64(&g->infos, g->data.n);
         put(&g->data, file + t->data, t->n_data);
-        put_zeros(&g->data, (32 - g->data.n % 32) % 32);
+        put_zeros(&g->data, (g->align - g->data.n % g->align) % g->align);
         g->n_tensor++;
     }
 }
@@ -129,7 +133,7 @@ static inline void tensor_zeros(gguf *g, const char *name, uint32_t type, uint32
     info(g, name, n_dims, dim, type, g->data.n);
     for (uint32_t i = 0; i < n_dims; i++) n *= dim[i];
     put_zeros(&g->data, (size_t)(n / block * size));
-    put_zeros(&g->data, (32 - g->data.n % 32) % 32);
+    put_zeros(&g->data, (g->align - g->data.n % g->align) % g->align);
 }
 
 /* ---- Hugging Face ---- */

@@ -295,6 +295,32 @@ static void test_gguf_variants(const char *tmp)
     CHECK(s && pg_source_key(s, "general.architecture") == PG_KEY_NONE, "no keys");
     pg_source_close(s);
 
+    g = gguf_new(); /* packed: each matrix has whole panels, and the next tensor begins behind them */
+    g.align = 128;
+    key_int(&g, "general.alignment", G_U32, 128);
+    key_int(&g, PG_PACK_KEY, G_U32, 1);
+    info(&g, "panels", 3, (uint64_t[]){ 64, 17, 3 }, PG_PACK_TYPE + 8, 0);
+    put_zeros(&g.data, 3 * 32 * 68);
+    tensor_f32(&g, "b", 3, 1, 9);
+    b = gguf_bytes(&g);
+    for (int use_mmap = 0; use_mmap < 2; use_mmap++) {
+        bytes copy = { 0 };
+        put(&copy, b.data, b.n);
+        pg_source *packed = open_ok(scratch_write(tmp, "a.gguf", &copy), use_mmap);
+        const pg_source_tensor *t = packed ? pg_source_find(packed, "panels") : NULL;
+        CHECK(t && t->view.packed && t->view.dtype == PG_Q8_0 && t->view.shape[1] == 17 && t->view.shape[2] == 3 &&
+                  t->view.stride[1] == 68 && t->view.stride[2] == 32 * 68 && t->view.stride[3] == 3 * 32 * 68,
+              "panels");
+        CHECK(t && (uintptr_t)t->view.data % 64 == 0, "panels begin at %p", t ? t->view.data : NULL);
+        CHECK(packed && pg_source_bytes(packed) == 3 * 32 * 68 + 12, "%g", pg_source_bytes(packed));
+        t = packed ? pg_source_find(packed, "b") : NULL;
+        float f = 0;
+        if (t) memcpy(&f, t->view.data, 4);
+        CHECK(f == 9 && !t->view.packed, "%g behind the panels", (double)f);
+        pg_source_close(packed);
+    }
+    free(b.data);
+
     for (size_t align = 8; align <= 1024; align *= 2) {
         g = gguf_new();
         g.align = align;
