@@ -116,7 +116,7 @@ typedef struct pg_info {
     char architecture[32];  /* "deepseek2", "qwen3moe" ... */
     char name[128];         /* general.name, or "" */
     char format[16];        /* "gguf" or "safetensors" */
-    char quantisation[32];  /* the format that holds most weights: "q8_0" ... */
+    char quantisation[32];  /* the format that holds most weights: "q8_0" ..., "q8_0 packed" in packed files */
     char tokenizer[32];     /* "bpe qwen2", "spm" ... */
     double n_params;        /* weights in all */
     double n_active;        /* weights a token meets: experts counted by how many it visits, embedding one row */
@@ -134,7 +134,8 @@ typedef struct pg_info {
     /* only from pg_engine_info; 0 from pg_describe */
     int32_t context, kv_tokens, batch, threads;
     char kv_type[8], precision[8], device[16], isa[16];
-    double memory_bytes; /* of the engine itself: arena, KV pool, converted weights; without the mapped file */
+    double memory_bytes; /* of the engine itself: arena, KV pool, packed and converted weights; without the mapped file,
+                            of which nothing that was packed stays in memory */
     char note[256];      /* "" or remarks: tensors that are not used, a context beyond the model's own */
 } pg_info;
 
