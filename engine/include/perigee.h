@@ -150,7 +150,7 @@ PG_API int pg_engine_info(pg_engine *e, pg_info *out, pg_error *err);
  *  @param threads 0: the cores this process may use
  *  @param bytes   of the buffer, huge pages asked for; 0: more than any cache holds, 2 GiB or a quarter of free memory
  *  @param seconds to spend, about, without the buffer's first touch; 0: one
- *  @param[out] rate bytes a second, all threads together: of the best way the median of 5 passes
+ *  @param[out] rate bytes a second, all threads together: of the better of the best two ways the median of 5 passes
  *  @return PG_OK | PG_EINVAL | PG_EMEMORY.  Threads: any; whatever else runs lowers the answer.
  *  PERIGEE_ISA caps the loads' width. Source: McCalpin, Memory Bandwidth and Machine Balance, 1995. */
 PG_API int pg_measure_bandwidth(int32_t threads, double bytes, double seconds, double *rate, pg_error *err);

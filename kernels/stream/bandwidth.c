@@ -1,8 +1,8 @@
 /* bandwidth.c: how fast n threads read memory together, each its own part of one buffer, over and over.
  *
  * Which way of reading is fastest differs by machine and by where the bytes lie (prefetches double nothing on one
- * processor and give half as much again on the next), so several are timed and the best median counts. Threads of its
- * own, not the engine's lanes: a lane may take two items and another none. They are not pinned, as the engine's are not. */
+ * processor and give half as much again on the next), so each has a try, the best two have more, and the better median
+ * counts. Threads of its own, not the engine's lanes: a lane may take two items and another none. They are not pinned, as the engine's are not. */
 #include "../backend.h"
 #include "../cpu/isa.h"
 
@@ -26,7 +26,7 @@ typedef struct team {
     char *base;
     size_t part; /* bytes of a thread's part, a multiple of 256 */
     int n;
-    int rounds;        /* times that a pass reads its part; set by thread 0 between passes */
+    int way, rounds;   /* of the next pass, times that it reads its part; set by thread 0 between passes */
     double pass;       /* seconds that a pass should take */
     double *from, *to; /* [n] of the pass that ended last */
     double best;       /* bytes a second */
@@ -60,16 +60,19 @@ static double span(const team *t)
     return to - from > 1e-9 ? to - from : 1e-9;
 }
 
-static void pass(team *t, int i, int w)
+/* All threads read; thread 0 gets the time that it took. */
+static double pass(team *t, int i)
 {
     uint64_t sum = 0;
     pthread_barrier_wait(&t->barrier);
+    const int walks = way[t->way].walks;
+    const size_t ahead = way[t->way].ahead;
     t->from[i] = now();
-    for (int k = 0; k < t->rounds; k++)
-        sum += t->read(t->base + (size_t)i * t->part, t->part, way[w].walks, way[w].ahead);
+    for (int k = 0; k < t->rounds; k++) sum += t->read(t->base + (size_t)i * t->part, t->part, walks, ahead);
     t->to[i] = now();
     atomic_fetch_add(&t->sink, sum); /* nobody may leave the reading out */
     pthread_barrier_wait(&t->barrier);
+    return i == 0 ? span(t) : 0;
 }
 
 static int by_size(const void *a, const void *b)
@@ -78,25 +81,40 @@ static int by_size(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* What every thread does; thread 0 keeps the books between passes, while the others wait for the next. */
+enum {
+    TRIES = 1 + WAYS + 2 * PASSES
+}; /* one to learn how long a pass should be, one of each way, more of the best two */
+
+/* Thread 0, before try k: what to do, from the seconds of the tries before. */
+static void direct(team *t, int k, const double *seconds)
+{
+    int best = 0, next = -1;
+    if (k == 1) {
+        const double more = t->pass / seconds[0];
+        t->rounds = more < 1 ? 1 : more > 1e6 ? 1000000 : (int)more;
+    }
+    for (int w = 1; w < WAYS && k > WAYS; w++) {
+        if (seconds[1 + w] < seconds[1 + best]) {
+            next = best;
+            best = w;
+        } else if (next < 0 || seconds[1 + w] < seconds[1 + next]) {
+            next = w;
+        }
+    }
+    t->way = k == 0 ? 0 : k <= WAYS ? k - 1 : k <= WAYS + PASSES ? best : next;
+}
+
 static void work(team *t, int i)
 {
+    double seconds[TRIES];
     memset(t->base + (size_t)i * t->part, i + 1, t->part); /* here, so that the pages are near this thread */
-    for (int w = 0; w < WAYS; w++) {
-        double seconds[PASSES];
-        if (i == 0) t->rounds = 1;
-        pass(t, i, w);
-        if (i == 0) {
-            const double more = t->pass / span(t);
-            t->rounds = more < 1 ? 1 : more > 1e6 ? 1000000 : (int)more;
-        }
-        for (int p = 0; p < PASSES; p++) {
-            pass(t, i, w);
-            if (i == 0) seconds[p] = span(t);
-        }
-        if (i != 0) continue;
-        qsort(seconds, PASSES, sizeof *seconds, by_size);
-        const double rate = (double)t->part * t->n * t->rounds / seconds[PASSES / 2];
+    for (int k = 0; k < TRIES; k++) {
+        if (i == 0) direct(t, k, seconds);
+        seconds[k] = pass(t, i);
+    }
+    for (int k = 1 + WAYS; k < TRIES && i == 0; k += PASSES) {
+        qsort(seconds + k, PASSES, sizeof *seconds, by_size);
+        const double rate = (double)t->part * t->n * t->rounds / seconds[k + PASSES / 2];
         if (rate > t->best) t->best = rate;
     }
 }
@@ -158,9 +176,9 @@ double pg_cpu_bandwidth(int n_thread, int64_t bytes, double seconds, const char 
     const size_t part = ((size_t)bytes / (size_t)n_thread / 256 + 1) * 256, size = part * (size_t)n_thread;
     char *map = mmap(NULL, size + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (map == MAP_FAILED) return 0;
-    team t = { .read = reader(pg_isa_allowed(isa) & pg_isa_have()), .part = part, .n = n_thread };
+    team t = { .read = reader(pg_isa_allowed(isa) & pg_isa_have()), .part = part, .n = n_thread, .rounds = 1 };
     t.base = (char *)(((uintptr_t)map + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1));
-    t.pass = seconds / (WAYS * (PASSES + 1));
+    t.pass = seconds / TRIES;
     t.from = calloc(2 * (size_t)n_thread, sizeof *t.from);
     if (t.from) {
         t.to = t.from + n_thread;
