@@ -153,12 +153,17 @@ static int take_rows(pg_engine *e)
     e->task = zeroed(Q, sizeof(pg_task *));
     e->waiting = zeroed(Q, sizeof(pg_task *));
     e->running = zeroed(Q, sizeof(pg_task *));
-    e->sampler = pg_sampler_open(e->model->h.n_vocab);
+    e->drawn = zeroed(S, sizeof(int32_t));
+    e->top = zeroed(S * PG_MAX_LOGPROBS, sizeof *e->top);
+    e->sampler = zeroed((size_t)e->info.threads, sizeof(pg_sampler *));
+    int samplers = e->sampler != NULL;
+    for (int i = 0; samplers && i < e->info.threads; i++)
+        samplers = (e->sampler[i] = pg_sampler_open(e->model->h.n_vocab)) != NULL;
     e->rows = (pg_rows){
         .token = e->row_token, .pos = e->row_pos, .seq = e->row_seq, .sampled = e->sampled, .pages = e->row_pages
     };
     return e->row_token && e->row_pos && e->row_seq && e->row_task && e->sampled && e->sampled_task && e->row_pages &&
-           e->task && e->waiting && e->running && e->sampler;
+           e->task && e->waiting && e->running && e->drawn && e->top && samplers;
 }
 
 static int take_memory(pg_engine *e, const pg_options *o, double room, pg_error *err)
@@ -264,14 +269,15 @@ void pg_close(pg_engine *e)
     }
     for (int i = 0; i < e->n_task; i++) pg_task_close(e->task[i]);
     if (e->event_fd >= 0) close(e->event_fd);
-    pg_sampler_close(e->sampler);
+    for (int i = 0; e->sampler && i < e->info.threads; i++) pg_sampler_close(e->sampler[i]);
     pg_pages_close(&e->pages);
     if (e->backend) e->backend->ops->close(e->backend);
     pg_plan_free(&e->plan);
     pg_tokenizer_close(e->tokenizer);
     pg_model_close(e->model);
-    void *const arrays[] = { e->row_token,         e->row_pos, e->row_seq, e->row_task, e->sampled,    e->sampled_task,
-                             (void *)e->row_pages, e->task,    e->waiting, e->running,  e->look_logits };
+    void *const arrays[] = { e->row_token,    e->row_pos, e->row_seq, e->row_task,          e->sampled,
+                             e->sampled_task, e->drawn,   e->top,     (void *)e->row_pages, (void *)e->sampler,
+                             e->task,         e->waiting, e->running, e->look_logits };
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
     pthread_cond_destroy(&e->work);
     pthread_cond_destroy(&e->over);

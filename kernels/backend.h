@@ -4,6 +4,7 @@
 #ifndef PG_BACKEND_H
 #define PG_BACKEND_H
 
+#include "lanes.h"
 #include "op.h"
 
 typedef struct pg_backend pg_backend;
@@ -18,6 +19,9 @@ typedef struct pg_backend_ops {
     void (*run)(pg_backend *b, const pg_rows *rows, const pg_kv *kv);
     /* The rows of a value after run: f32 or i32 words in host memory, good until the next run. */
     const void *(*read)(pg_backend *b, pg_ref value);
+    /* Run fn for n_item items on the threads of the machine, between two runs: lanes count from 0 to fewer than the
+     * threads that the backend was opened with. Returns when all are done; allocates nothing. */
+    void (*spread)(pg_backend *b, pg_lane_fn *fn, void *arg, int n_item);
     void (*close)(pg_backend *b);
 } pg_backend_ops;
 

@@ -7,7 +7,8 @@
 
 #include <string.h>
 
-static void push_text(pg_engine *e, pg_task *t, int32_t token, const char *text, int32_t n, int n_logprobs)
+static void push_text(pg_engine *e, pg_task *t, int32_t token, const char *text, int32_t n, const pg_logprob *logprobs,
+                      int n_logprobs)
 {
     if (token < 0 && !n) return;
     const pg_event ev = { .id = t->id,
@@ -15,7 +16,7 @@ static void push_text(pg_engine *e, pg_task *t, int32_t token, const char *text,
                           .token = token,
                           .text = text,
                           .n_text = n,
-                          .logprobs = e->top,
+                          .logprobs = logprobs,
                           .n_logprobs = n_logprobs };
     pg_ring_push(&t->ring, &ev);
     e->published = 1;
@@ -73,7 +74,7 @@ static void hold(pg_task *t, const char *text, int32_t n)
 
 void pg_output_end(pg_engine *e, pg_task *t, int finish)
 {
-    push_text(e, t, -1, t->held, t->n_held, 0);
+    push_text(e, t, -1, t->held, t->n_held, NULL, 0);
     t->n_held = 0;
     push_done(e, t, finish);
 }
@@ -90,13 +91,13 @@ void pg_output_fail(pg_engine *e, pg_task *t, int code, const char *message)
     t->finished = 1;
 }
 
-void pg_output_token(pg_engine *e, pg_task *t, int32_t token, int n_logprobs)
+void pg_output_token(pg_engine *e, pg_task *t, int32_t token, const pg_logprob *logprobs, int n_logprobs)
 {
     const int new_tokens = t->n_token + 1 - t->n_prompt, max = t->how.max_new;
     if (!t->t_first) t->t_first = pg_now_ms();
     t->token[t->n_token++] = token;
     if (!t->how.ignore_eos && pg_token_is_eog(e->tokenizer, token)) {
-        push_text(e, t, token, t->held, t->n_held, n_logprobs);
+        push_text(e, t, token, t->held, t->n_held, logprobs, n_logprobs);
         t->n_held = 0;
         push_done(e, t, PG_FINISH_STOP);
         return;
@@ -107,7 +108,7 @@ void pg_output_token(pg_engine *e, pg_task *t, int32_t token, int n_logprobs)
     hold(t, text, n);
     const int stop = find_stop(t);
     const int release = stop >= 0 ? stop : t->n_held - open_suffix(t);
-    push_text(e, t, token, t->held, release, n_logprobs);
+    push_text(e, t, token, t->held, release, logprobs, n_logprobs);
     t->n_held -= release;
     memmove(t->held, t->held + release, (size_t)t->n_held);
     if (stop >= 0) {

@@ -112,65 +112,7 @@ static void drop_finished(pg_engine *e)
     }
 }
 
-/* ---- after a step -------------------------------------------------------------------------------------------------------- */
-
-/* Which experts served this row: a set of (layer, expert) pairs for each request. */
-static void count_experts(pg_engine *e, pg_task *t, int row)
-{
-    const int E = e->model->h.n_expert, X = e->model->h.n_used;
-    for (int i = 0; i < e->plan.n_pick; i++) {
-        const int32_t *pick =
-            (const int32_t *)e->backend->ops->read(e->backend, e->plan.pick[i]) + (int64_t)row * 2 * X;
-        for (int x = 0; x < X; x++) {
-            const int bit = i * E + pick[x];
-            t->n_expert_seen += !(t->expert_seen[bit / 8] >> bit % 8 & 1);
-            t->expert_seen[bit / 8] |= (unsigned char)(1 << bit % 8);
-        }
-    }
-}
-
-static void sample_row(pg_engine *e, pg_task *t, int row, const float *logits)
-{
-    count_experts(e, t, row);
-    const pg_draw draw = { .logits = logits,
-                           .how = &t->how,
-                           .history = t->token,
-                           .n_history = t->n_token,
-                           .seed = t->seed,
-                           .position = t->n_token,
-                           .logprobs = t->how.logprobs > 0 ? e->top : NULL };
-    const int32_t token = pg_sample(e->sampler, &draw);
-    if (token < 0) {
-        pg_output_fail(e, t, token,
-                       "no logit is a finite number: the model's weights are damaged, or its numbers overflow");
-        return;
-    }
-    pg_output_token(e, t, token, t->how.logprobs > e->model->h.n_vocab ? e->model->h.n_vocab : t->how.logprobs);
-}
-
-static void look_at_row(pg_engine *e, pg_task *t, int pos, const float *logits)
-{
-    const int V = e->model->h.n_vocab;
-    if (t->logits)
-        memcpy(t->logits + (int64_t)pos * V, logits, (size_t)V * sizeof *logits);
-    else if (pos + 1 < t->n_token)
-        t->logprobs[pos] = pg_logprob_of(logits, V, t->token[pos + 1]);
-}
-
-static void use_rows(pg_engine *e)
-{
-    const float *logits = e->backend->ops->read(e->backend, e->plan.logits);
-    for (int r = 0; r < e->rows.n; r++) e->running[e->row_task[r]]->n_done++;
-    for (int s = 0; s < e->rows.n_sampled; s++) {
-        const int row = e->sampled[s];
-        pg_task *t = e->running[e->sampled_task[s]];
-        const float *l = logits + (int64_t)s * e->model->h.n_vocab;
-        if (t->looking)
-            look_at_row(e, t, e->row_pos[row], l);
-        else
-            sample_row(e, t, row, l);
-    }
-}
+/* ---- a step ------------------------------------------------------------------------------------------------------------- */
 
 static void count_step(pg_engine *e, double ms)
 {
@@ -189,7 +131,7 @@ static void count_step(pg_engine *e, double ms)
 static void step(pg_engine *e, double begin)
 {
     e->backend->ops->run(e->backend, &e->rows, &e->pages.kv);
-    use_rows(e);
+    pg_draw_rows(e);
     e->step_ms = pg_now_ms() - begin;
     count_step(e, e->step_ms);
     drop_finished(e);

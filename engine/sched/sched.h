@@ -85,13 +85,14 @@ struct pg_engine {
 
     /* the engine thread's own */
     pg_pages pages;
-    pg_sampler *sampler;
+    pg_sampler **sampler;         /* [info.threads] one for each lane that draws */
     pg_task **waiting, **running; /* [queue_cap + looking] */
     int32_t n_waiting, n_running, turn;
     int32_t *row_token, *row_pos, *row_seq, *row_task, *sampled, *sampled_task; /* rows of the step, by max_rows */
     const int32_t **row_pages;
     pg_rows rows;
-    pg_logprob top[PG_MAX_LOGPROBS];
+    int32_t *drawn;           /* by max_sampled: the token, or PG_E* */
+    pg_logprob *top;          /* [max_sampled, PG_MAX_LOGPROBS] */
     int published;            /* events pushed since the last signal */
     double t_signal, step_ms; /* when the last signal was given, how long the last step took */
 };
@@ -119,8 +120,11 @@ void pg_task_close(pg_task *t);
 /* batch.c: choose the rows of the next step; 0 when nobody can run. */
 int pg_batch_fill(pg_engine *e);
 
+/* draw.c: turn the step's sampled rows into tokens, or into what pg_logits and pg_score asked for. */
+void pg_draw_rows(pg_engine *e);
+
 /* output.c: a token was drawn for a task; publishes text and the end. */
-void pg_output_token(pg_engine *e, pg_task *t, int32_t token, int n_logprobs);
+void pg_output_token(pg_engine *e, pg_task *t, int32_t token, const pg_logprob *logprobs, int n_logprobs);
 void pg_output_end(pg_engine *e, pg_task *t, int finish);
 void pg_output_fail(pg_engine *e, pg_task *t, int code, const char *message);
 

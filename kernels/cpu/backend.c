@@ -82,6 +82,11 @@ static const void *read_value(pg_backend *b, pg_ref value)
     return pg_cpu_rows((pg_cpu *)b, value);
 }
 
+static void spread(pg_backend *b, pg_lane_fn *fn, void *arg, int n_item)
+{
+    pg_lanes_run(((pg_cpu *)b)->lanes, fn, arg, n_item);
+}
+
 static void close_cpu(pg_backend *b)
 {
     pg_cpu *c = (pg_cpu *)b;
@@ -91,7 +96,7 @@ static void close_cpu(pg_backend *b)
     free(c);
 }
 
-static const pg_backend_ops cpu_ops = { "cpu", prepare, memory, run, read_value, close_cpu };
+static const pg_backend_ops cpu_ops = { "cpu", prepare, memory, run, read_value, spread, close_cpu };
 
 pg_backend *pg_cpu_open(int n_lane, const char *isa, const char **why)
 {

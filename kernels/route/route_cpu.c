@@ -65,6 +65,24 @@ static void limit_groups(const pg_router *r, const float *c, char *taken)
     for (int e = 0; e < r->n_expert; e++) taken[e] = !kept[e / size];
 }
 
+/* The n best of c, best first, the lower index first on ties, without those taken: into best and id. One walk, for most
+ * are worse than the last of those at hand. */
+static void select_best(const float *c, const char *taken, int n_c, int n, float *best, int32_t *id)
+{
+    int held = 0;
+    for (int e = 0; e < n_c; e++) {
+        const float x = rank_of(c[e]);
+        if (taken[e] || (held == n && !(x > best[n - 1]))) continue;
+        int at = held < n ? held++ : n - 1;
+        for (; at > 0 && x > best[at - 1]; at--) {
+            best[at] = best[at - 1];
+            id[at] = id[at - 1];
+        }
+        best[at] = x;
+        id[at] = e;
+    }
+}
+
 static void route_row(void *arg, int row, int lane)
 {
     (void)lane;
@@ -72,16 +90,14 @@ static void route_row(void *arg, int row, int lane)
     const pg_router *r = j->r;
     const int E = r->n_expert, X = r->n_used;
     float p[MAX_EXPERT], c[MAX_EXPERT], w[MAX_EXPERT], sum = 0;
-    char taken[MAX_EXPERT] = { 0 };
+    char taken[MAX_EXPERT];
     int32_t *pick = j->pick + (int64_t)row * 2 * X;
+    memset(taken, 0, (size_t)E);
     score_all(r, j->x + (int64_t)row * E, p);
     for (int e = 0; e < E; e++) c[e] = p[e] + (r->bias ? r->bias[e] : 0.0f);
     if (r->group_rule != PG_GROUP_NONE && r->n_group > 1) limit_groups(r, c, taken);
-    for (int i = 0; i < X; i++) {
-        pick[i] = best_of(c, taken, E);
-        taken[pick[i]] = 1;
-        w[i] = p[pick[i]];
-    }
+    select_best(c, taken, E, X, w, pick);
+    for (int i = 0; i < X; i++) w[i] = p[pick[i]];
     if (r->score == PG_SCORE_TOPK_SOFTMAX) { /* w[0] is the largest */
         const float top = w[0];
         for (int i = 0; i < X; i++) sum += w[i] = expf(w[i] - top);
