@@ -34,6 +34,19 @@ void pg_engine_queue(pg_engine *e, pg_task *t) /* under the lock */
     pthread_cond_signal(&e->work);
 }
 
+int pg_engine_watch(pg_engine *e, const pg_watch *from, const pg_watch *to)
+{
+    pthread_mutex_lock(&e->lock);
+    const int fine = e->watch == from;
+    if (fine) {
+        e->watch = to;
+        wake(e);
+        while (e->backend->watch != to) pthread_cond_wait(&e->over, &e->lock);
+    }
+    pthread_mutex_unlock(&e->lock);
+    return fine;
+}
+
 int pg_request_init(pg_engine *e, pg_request *req)
 {
     if (!e || !req) return PG_EINVAL;

@@ -25,8 +25,19 @@ typedef struct pg_backend_ops {
     void (*close)(pg_backend *b);
 } pg_backend_ops;
 
+/* Somebody who wants to see the activations that weights meet. row is called for every row x[k] of a MATMUL or EXPERTS
+ * op, on run's own thread, for each op in the order of the rows: matrix is the one of a stack (a head's, an expert's), part
+ * says which of an expert's. Not shown: rows of a transposed matrix, which meet its columns, and what only exists
+ * rounded to 8 bits (an expert's hidden values unless the plan is exact). */
+enum { PG_WATCH_IN = 0, PG_WATCH_HIDDEN = 1 }; /* what a matrix, or gate and up, meet; what down meets */
+typedef struct pg_watch {
+    void (*row)(void *ud, const pg_op *op, int part, int32_t matrix, const float *x, int64_t k);
+    void *ud;
+} pg_watch;
+
 struct pg_backend {
     const pg_backend_ops *ops;
+    const pg_watch *watch; /* NULL: nobody; to be changed between two runs */
 };
 
 /* Open the CPU backend with n_lane threads (the caller's own included). isa: what PERIGEE_ISA may say, NULL or "" for

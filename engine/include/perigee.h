@@ -54,6 +54,7 @@ typedef struct pg_engine pg_engine;
 typedef struct pg_opening pg_opening;
 typedef struct pg_tokenizer pg_tokenizer;
 typedef struct pg_detok pg_detok;
+typedef struct pg_imatrix pg_imatrix;
 
 /* ---- library --------------------------------------------------------------------------------------------------- */
 
@@ -275,6 +276,28 @@ PG_API int pg_logits(pg_engine *e, const int32_t *ids, int32_t n, int32_t chunk,
  *  @param[out] logprobs [n - 1], the caller's
  *  @return as pg_logits. Threads: any. */
 PG_API int pg_score(pg_engine *e, const int32_t *ids, int32_t n, float *logprobs, pg_error *err);
+
+/* ---- importance of weights --------------------------------------------------------------------------------------- */
+
+/** Begin to sum up the squares of the activations that each column of each weight matrix meets: by them a quantizer weighs
+ *  its errors. From here to pg_imatrix_close every row counts that the engine computes, whoever asked for it; pg_score of
+ *  one piece of text after the other is the usual way. Sums are doubles in the order of the rows: the same pieces give
+ *  the same file, whatever the threads and the steps. MLA's attn_kv_b is weighed by what its value part meets.
+ *  @param e opened with precision "f32", else what an expert's down matrix meets is not there to be seen; one at a time
+ *  @return PG_OK | PG_EINVAL | PG_EMEMORY | PG_EUNSUPPORTED (no matrix is used as the file stores it)
+ *  Threads: any. Source: diagonal of the layer-wise quadratic error, Frantar et al., GPTQ, ICLR 2023. */
+PG_API int pg_imatrix_open(pg_engine *e, pg_imatrix **out, pg_error *err);
+
+/** Write the sums so far: a GGUF file with general.type "imatrix", imatrix.datasets, imatrix.chunk_count and
+ *  imatrix.chunk_size, and for each matrix NAME two F32 tensors: NAME.in_sum2 [n, columns], sums of squares, and
+ *  NAME.counts [n, 1], rows that were summed; n matrices of a stack (experts), else 1. Waits for the step that runs.
+ *  @param datasets [n_dataset] terminated names of the texts  @param chunk_count of pieces, of chunk_size tokens each
+ *  @return how many matrices no row met, such as experts that no token chose | PG_EINVAL (no row at all) | PG_ENOTFOUND | PG_EFORMAT (a sum is not finite) | PG_EMEMORY | PG_EIO */
+PG_API int pg_imatrix_save(pg_imatrix *m, const char *path, const char *const *datasets, int32_t n_dataset,
+                           int32_t chunk_count, int32_t chunk_size, pg_error *err);
+
+/** Count no more and free the sums; before pg_close of its engine. NULL is fine. Threads: any, once. */
+PG_API void pg_imatrix_close(pg_imatrix *m);
 
 /* ---- tokenizers --------------------------------------------------------------------------------------------------- */
 

@@ -187,6 +187,10 @@ static int take_work(pg_engine *e, int idle)
         }
     } /* woken: submit, cancel or a reader that made room has something for the batch to look at */
     e->wake = 0;
+    if (e->backend->watch != e->watch) {
+        e->backend->watch = e->watch;
+        pthread_cond_broadcast(&e->over);
+    }
     pg_task *t = e->queue_head;
     e->queue_head = e->queue_tail = NULL;
     const int stop = e->stop;

@@ -76,7 +76,8 @@ struct pg_engine {
     pg_task **task; /* [2 * queue_cap] requests that the reader has not finished with */
     int32_t n_task, last_id;
     int32_t n_looking;
-    int stop, wake; /* wake: somebody changed something that the thread should look at */
+    const pg_watch *watch; /* who wants to see activations from the next step on; the backend's is the thread's own */
+    int stop, wake;        /* wake: somebody changed something that the thread should look at */
     pg_stats stats;
 
     pthread_mutex_t poll_lock; /* one reader at a time */
@@ -105,6 +106,10 @@ void pg_signal_reader(pg_engine *e);
 /* engine.c: PG_EINVAL in a process that did not open this engine; queue a task and wake the thread. */
 int pg_engine_check(const pg_engine *e, pg_error *err);
 void pg_engine_queue(pg_engine *e, pg_task *t);
+
+/* engine.c: show activations to `to` from the next step on, if so far they were shown to `from` (NULL: nobody); returns 1
+ * when the thread has taken notice, so that `from` is shown no more, or 0. */
+int pg_engine_watch(pg_engine *e, const pg_watch *from, const pg_watch *to);
 
 /* open.c: the steps of opening. An engine with nothing in it; everything but its thread; its thread. pg_close takes any. */
 int pg_options_check(const pg_options *o, pg_error *err);

@@ -153,6 +153,14 @@ static void mul_item(void *arg, int item, int lane)
     }
 }
 
+static void show_rows(const job *j)
+{
+    const pg_watch *watch = j->c->base.watch;
+    for (const pg_op *op = j->op; op < j->op + j->n_op; op++)
+        for (int b = 0; b < op->a.matmul.batch; b++)
+            for (int r = 0; r < j->n_row; r++) watch->row(watch->ud, op, PG_WATCH_IN, b, x_at(j, b, r), j->K);
+}
+
 /* Items of equal bytes, some for each lane; few rows only stream weights, so there the bytes should be worth the trip. */
 static void multiply(job *j)
 {
@@ -228,6 +236,7 @@ void pg_cpu_matmul(pg_cpu *c, const pg_op *op)
               .xw = pg_cpu_width(c, op->src[0]),
               .n_row = n,
               .K = op->w->shape[turned] };
+    if (c->base.watch && !turned) show_rows(&j);
     if (turned) {
         pg_lanes_run(c->lanes, turned_item, &j,
                      (int)(op->a.matmul.batch * ((op->w->shape[0] + PG_PANEL - 1) / PG_PANEL)));

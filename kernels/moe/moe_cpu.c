@@ -226,6 +226,17 @@ static void run(job *j)
     pg_lanes_run(j->c->lanes, output_item, j, (int)((j->e->n_embd + j->width - 1) / j->width));
 }
 
+static void show_pairs(const job *j, const pg_op *op)
+{
+    const pg_watch *watch = j->c->base.watch;
+    for (int g = 0; g < j->n_group; g++)
+        for (int p = j->start[g]; p < j->start[g + 1]; p++) {
+            const int64_t D = j->e->n_embd, F = j->e->n_ff;
+            watch->row(watch->ud, op, PG_WATCH_IN, j->expert[g], j->x + j->row[p] * D, D);
+            if (j->hidden) watch->row(watch->ud, op, PG_WATCH_HIDDEN, j->expert[g], j->hidden + p * F, F);
+        }
+}
+
 /* The next `bytes` of the shared scratch; only counted when there is none. */
 static void *part(char *mem, int64_t *at, int64_t bytes)
 {
@@ -278,6 +289,7 @@ void pg_cpu_experts(pg_cpu *c, const pg_op *op)
         lay_out(&j, c->shared, j.n_row);
         group_pairs(&j, pick, pg_cpu_width(c, op->src[1]));
         run(&j);
+        if (c->base.watch) show_pairs(&j, op);
     }
 }
 

@@ -9,6 +9,7 @@
 -- local engine = assert(perigee.open())
 -- for piece in engine:generate("Once upon a time"):pieces() do io.write(piece) end
 local bench = require "perigee.bench"
+local imatrix = require "perigee.imatrix"
 local lib = require "perigee.ffi"
 local memory = require "perigee.memory"
 local model = require "perigee.model"
@@ -165,6 +166,33 @@ end
 function perigee.bench(path, opts)
    check_path("perigee.bench", path, 2)
    local result, message, code = bench.run(path, opts, 2)
+   return result, message, code
+end
+
+--- What to collect an importance matrix from.
+-- @table imatrix_options
+-- @tfield string|{string,...} texts needed; each is cut into chunks of its own
+-- @tfield string out needed: path of the file to write
+-- @tfield ?string|{string,...} names of the texts, written into the file
+-- @tfield ?number chunk tokens that the model sees at once; default 512
+-- @tfield ?number limit chunks at most
+-- @tfield ?number threads as in @{open_options}
+-- @tfield ?string device as in @{open_options}
+-- @tfield ?number batch as in @{open_options}
+-- @tfield ?function progress called with done, total and what ("load", "imatrix"); an error that it raises gives up and
+-- passes through
+
+--- Run a model over texts and write how strong the activations are that each column of its weights meets: by them a
+-- quantizer weighs its errors. The file is GGUF, as pg_imatrix_save in perigee.h describes it; it does not depend on
+-- threads or steps.
+-- @tparam ?string path as for @{open}
+-- @tparam imatrix_options opts
+-- @treturn ?table chunks, tokens, perplexity of the texts, and unmet, how many matrices no token met (experts that none
+-- chose); nil, message, code
+-- @usage assert(perigee.imatrix("model.gguf", { texts = text, out = "imatrix.gguf" }))
+function perigee.imatrix(path, opts)
+   check_path("perigee.imatrix", path, 2)
+   local result, message, code = imatrix.run(path, opts, 2)
    return result, message, code
 end
 

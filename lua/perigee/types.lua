@@ -133,6 +133,24 @@ function perigee.bandwidth(opts) end
 ---@return perigee.Code? code
 function perigee.bench(path, opts) end
 
+---@class perigee.ImatrixOptions
+---@field texts string|string[]
+---@field out string
+---@field names? string|string[]
+---@field chunk? integer
+---@field limit? integer
+---@field threads? integer
+---@field device? string
+---@field batch? integer
+---@field progress? fun(done: number, total: number, what: string)
+
+---@param path? string
+---@param opts perigee.ImatrixOptions
+---@return { chunks: integer, tokens: integer, perplexity: number, unmet: integer }? result
+---@return string? message
+---@return perigee.Code? code
+function perigee.imatrix(path, opts) end
+
 ---@class perigee.Engine
 ---@field path string
 local Engine = {}

@@ -34,8 +34,12 @@ local GATING = { "softmax", "sigmoid", "softmax of chosen" }
 
 -- ---- arithmetic ---------------------------------------------------------------------------------------------------
 
+--- Called with w, x, first and n_out of every product, when set: for those who want to see what the weights meet.
+M.observe = nil
+
 --- y[o] = bias[o] + sum over i of w[first + o][i] x[i]; w is { data, n_in }.
 local function linear(w, x, n_out, bias, first, bias_at)
+   if M.observe then M.observe(w, x, first or 0, n_out) end
    local y, data, n = doubles(n_out), w.data, w.n_in
    for o = 0, n_out - 1 do
       local sum, row = bias and bias.data[(bias_at or 0) + o] or 0, ((first or 0) + o) * n
@@ -81,11 +85,11 @@ Model.__index = Model
 
 function Model:key(name, default) return self.keys[self.arch .. "." .. name] or default end
 
---- A tensor as { data, n_in, dims }, nil when the file has none.
+--- A tensor as { name, data, n_in, dims }, nil when the file has none.
 function Model:tensor(name)
    local t = self.file.tensors[name]
    if not t then return nil end
-   return { data = gguf.load(t), n_in = t.dims[1], dims = t.dims }
+   return { name = name, data = gguf.load(t), n_in = t.dims[1], dims = t.dims }
 end
 
 --- Rotary frequencies: base^(-2i/r), then the file's divisors, linear or YaRN scaling.

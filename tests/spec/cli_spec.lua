@@ -21,13 +21,13 @@ describe("perigee", function()
       local status, out, err = shell "perigee help"
       assert.equal(0, status)
       assert.equal("", err)
-      for _, word in ipairs { "run", "info", "score", "bench", "PERIGEE_MODEL", "Exit codes", "130" } do
+      for _, word in ipairs { "run", "info", "score", "bench", "imatrix", "PERIGEE_MODEL", "Exit codes", "130" } do
          assert.matches(word, out, 1, true)
       end
       assert.same({ 0, out, "" }, { shell "perigee --help" })
       assert.same({ 0, out, "" }, { shell "perigee -h" })
       assert.same({ 2, "", out }, { shell "perigee" })
-      for _, name in ipairs { "run", "info", "score", "bench" } do
+      for _, name in ipairs { "run", "info", "score", "bench", "imatrix" } do
          local _, text = shell("perigee help " .. name)
          assert.matches("Usage: perigee " .. name, text, 1, true)
          assert.matches("Exit codes", text, 1, true)
@@ -38,7 +38,7 @@ describe("perigee", function()
 
    it("runs every example of its help", function()
       local n = 0
-      for _, topic in ipairs { "", "run", "info", "score", "bench" } do
+      for _, topic in ipairs { "", "run", "info", "score", "bench", "imatrix" } do
          local _, text = shell("perigee help " .. topic)
          for line in assert(text:match "\nExamples:\n(.*)$"):gmatch "  ([^\n]+)" do
             local status, out, err = shell(line)

@@ -4,6 +4,7 @@
 local common = require "perigee.cli.common"
 local json = require "perigee.cli.json"
 local terminal = require "perigee.cli.terminal"
+local windows = require "perigee.windows"
 
 local DEFAULT_WINDOW = 512
 
@@ -22,18 +23,6 @@ local command = {
       .. "FILE may be - for standard input.",
    examples = { "perigee score story.txt --window 64", "perigee score model.gguf story.txt --json" },
 }
-
--- The windows of a text, each with the begin token first.
-local function windows(ids, bos, size, limit)
-   local list, fresh = {}, bos and size - 1 or size
-   for first = 1, #ids, fresh do
-      if limit and #list >= limit then break end
-      local window = { bos }
-      for i = first, math.min(first + fresh - 1, #ids) do window[#window + 1] = ids[i] end
-      if #window >= 2 then list[#list + 1] = window end
-   end
-   return list
-end
 
 local function score(engine, list, values, interrupted)
    local update, clear = terminal.progress("scoring", values.quiet)
@@ -71,7 +60,7 @@ local function measure(path, text, values, interrupted)
    local ids
    ids, message, code = engine:encode(text, { bos = false })
    if not ids then return nil, message, code end
-   local list = windows(ids, info.bos, size, values.limit)
+   local list = windows.cut(ids, info.bos, size, values.limit)
    if #list == 0 then return nil, "the text is too short: it takes two tokens", "invalid" end
    local found, why, name = score(engine, list, values, interrupted)
    engine:close()
