@@ -57,6 +57,28 @@ static inline float fold8(__m256 v)
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
 
+enum { FOLD_ADD, FOLD_MAX };
+
+static inline __attribute__((always_inline)) __m256 join8(__m256 a, __m256 b, int how)
+{
+    return how == FOLD_ADD ? _mm256_add_ps(a, b) : _mm256_max_ps(a, b);
+}
+
+/* Number i of the result: the lanes of a[i] joined 8 -> 4 -> 2 -> 1, lane j with j + half; a transpose that adds. */
+static inline __attribute__((always_inline)) __m256 fold8x8(const __m256 a[8], int how)
+{
+    __m256 half[4], pair[2];
+    UNROLL
+    for (int i = 0; i < 4; i++)
+        half[i] =
+            join8(_mm256_permute2f128_ps(a[i], a[i + 4], 0x20), _mm256_permute2f128_ps(a[i], a[i + 4], 0x31), how);
+    UNROLL
+    for (int i = 0; i < 2; i++)
+        pair[i] = join8(_mm256_shuffle_ps(half[2 * i], half[2 * i + 1], 0x44),
+                        _mm256_shuffle_ps(half[2 * i], half[2 * i + 1], 0xee), how);
+    return join8(_mm256_shuffle_ps(pair[0], pair[1], 0x88), _mm256_shuffle_ps(pair[0], pair[1], 0xdd), how);
+}
+
 /* exp of 8 numbers, relative error below 2e-7; overflow gives infinity, underflow is gradual, NaN stays NaN.
  * x = n ln 2 + r with |r| <= ln 2 / 2; exp r by its Taylor polynomial, whose rest is below r^8 / 8! = 6e-9; 2^n in two
  * steps, since n reaches from -150 to 128. */

@@ -1,18 +1,32 @@
 /* attn_cpu.c: causal attention over the paged cache, and the store that fills it.
  *
- * One pass over the pages with a running maximum and sum, page borders being absolute positions: a row's arithmetic
- * depends on its own position and on nothing else. A tile of neighbouring rows and the heads that share a kv head use
- * one unpacked copy of each page. MLA's absorbed form is the same op: one kv head as wide as latent + rope, whose first
- * columns are the value.
- * Sources: online softmax, Milakov, Gimelshein 2018; paged cache, Kwon et al., PagedAttention, 2023; attention sinks as
+ * A tile of neighbouring rows and the heads that share a kv head, 64 queries at most, meet one page of keys at a time.
+ * MLA's absorbed form is the same op: one kv head as wide as latent + rope, whose first columns are the value.
+ *
+ * A row's arithmetic depends on its own position and on nothing else. Positions are cut into runs at absolute borders;
+ * within a run a running maximum and sum go from page to page, and the runs of a row are merged in order. So runs may be
+ * computed by different lanes when there are too few rows to go round, and nothing shows who did.
+ *
+ * Memory likes to be read in order, and a kv head's keys are slices of the cache's rows. So where there are few rows an
+ * item takes several kv heads, page by page, and while they are worked on the next page is fetched from end to end.
+ * Sources: online softmax, Milakov, Gimelshein 2018; tiles of queries, Dao et al., FlashAttention, 2022; splitting keys
+ * for a lone query, Dao et al., Flash-Decoding, 2023; paged cache, Kwon et al., PagedAttention, 2023; attention sinks as
  * a logit without a value, OpenAI gpt-oss; absorbed MLA, DeepSeek-V2 (arXiv 2405.04434). */
 #include "attn.h"
 #include "../cpu/cpu.h"
 #include "../unpack/unpack.h"
 
 #include <math.h>
+#include <stdatomic.h>
 
-enum { TILE = 16, HEADS = 16 }; /* rows and heads that share an unpacked page, at most */
+enum {
+    QUERIES = 64,    /* of an item, at most: enough to hide the unpacking, few enough for the second cache */
+    UNPACK = 8,      /* queries of a kv head from which on unpacking a page first pays */
+    RUN_LEAST = 128, /* positions of a run; longer where a row would have more than RUNS of them */
+    RUNS = 32,
+    SPLIT_ROWS = 4, /* more rows than this are not cut into runs */
+    SMALL = 1 << 17 /* products that are not worth waking a lane for */
+};
 
 typedef struct job {
     pg_cpu *c;
@@ -20,146 +34,401 @@ typedef struct job {
     const float *q; /* [T, H * dk] */
     float *y;       /* [T, H * dv] */
     const pg_kv_stream *ks, *vs;
-    int n_tile, head_parts, heads_part; /* tiles of rows; parts of the heads of a kv head, heads in one */
+    int first_row, n_row;
+    int32_t *tile; /* [n_tile + 1] first row of each tile */
+    int n_tile;
+    int groups, n_group;        /* kv heads of an item; items' worth of them */
+    int heads_part, head_parts; /* heads of a kv head in an item, if not all; items' worth of them */
+    int n_run;                  /* > 0: each run is an item of its own, this many a part */
+    _Atomic int *left;          /* [parts] runs that are not done */
+    float *runs;                /* their results */
 } job;
 
-/* Running state of one (row, head). */
+/* What one item is about: the rows of a tile and some heads: either all heads of some kv heads, or some of one.
+ * Query i is row r0 + i / n_head % rows, and head i % n_head of those that share kv head g0 + i / n_head / rows. */
+typedef struct part {
+    int r0, r1, g0, n_g, h0, n_head, n_q;
+    int first, last; /* positions that its rows see */
+    int run;         /* positions of a run */
+} part;
+
+/* Sums of some queries over some positions. */
 typedef struct state {
-    float top, sum; /* largest score so far; sum of exp(score - top) */
+    float *top, *sum; /* [n_q] largest score; sum of exp(score - top) */
+    float *acc;       /* [n_q, dv] sum of exp(score - top) * value */
 } state;
 
-static const char *page_at(const pg_kv *kv, const pg_kv_stream *s, int32_t page)
+static state state_at(float *mem, int n_q)
+{
+    return (state){ mem, mem + n_q, mem + 2 * n_q };
+}
+
+/* A lane's scratch. */
+typedef struct room {
+    float *k, *v, *s, *run; /* a page unpacked, scores, a state */
+} room;
+
+static int64_t padded(int64_t n)
+{
+    return pg_round_up(n, 16);
+}
+
+static room room_at(char *mem, int dk, int dv)
+{
+    float *k = (float *)mem, *v = k + padded((int64_t)PG_PAGE_MOST * dk), *s = v + padded((int64_t)PG_PAGE_MOST * dv);
+    return (room){ k, v, s, s + QUERIES * PG_PAGE_MOST };
+}
+
+pg_need pg_attn_need(const pg_code *code, const pg_op *op)
+{
+    const int64_t dk = op->a.attn.dk, dv = op->a.attn.dv, H = op->a.attn.heads;
+    const int64_t page = padded(PG_PAGE_MOST * dk) + padded(PG_PAGE_MOST * dv);
+    const int64_t lane = page + QUERIES * PG_PAGE_MOST + QUERIES * (dv + 2);
+    const int64_t shared = padded(code->max_rows + 1) + padded(SPLIT_ROWS * H) + SPLIT_ROWS * H * RUNS * (dv + 2);
+    return (pg_need){ .lane = lane * (int64_t)sizeof(float), .shared = shared * (int64_t)sizeof(float) };
+}
+
+/* ---- pages -------------------------------------------------------------------------------------------------------- */
+
+static char *page_at(const pg_kv *kv, const pg_kv_stream *s, int32_t page)
 {
     return kv->base + (int64_t)page * kv->page_bytes + s->offset;
 }
 
-/* n positions of a page, columns [col, col + width) of a stream, as f32 [n, width]. */
-static void unpack_page(const pg_kv *kv, const pg_kv_stream *s, int32_t page, int n, int col, int width, float *out)
+/* Columns [col, col + width) of a row whose blocks do not begin or end there. */
+static void unpack_within(pg_unpack_fn *unpack, const pg_dtype_info *info, const char *row, int col, int width,
+                          float *out)
 {
-    const char *at = page_at(kv, s, page);
-    const pg_dtype_info *info = pg_dtype_get(kv->dtype);
-    pg_unpack_fn *unpack = pg_unpack_of(kv->dtype);
-    const int lead = col % info->block; /* a block format may have to begin earlier */
-    if (info->block == 1) {
-        for (int t = 0; t < n; t++)
-            unpack(out + (int64_t)t * width, at + (int64_t)t * s->row_bytes + (int64_t)col * info->bytes, width);
-        return;
-    }
     float block[32];
-    for (int t = 0; t < n; t++) {
-        const char *row = at + (int64_t)t * s->row_bytes + (int64_t)(col / info->block) * info->bytes;
-        for (int i = -lead; i < width; i += info->block, row += info->bytes) {
-            unpack(block, row, info->block);
-            const int from = i < 0 ? -i : 0, to = width - i < info->block ? width - i : info->block;
-            memcpy(out + (int64_t)t * width + i + from, block + from, (size_t)(to - from) * sizeof(float));
-        }
+    row += (int64_t)(col / info->block) * info->bytes;
+    for (int i = -(col % info->block); i < width; i += info->block, row += info->bytes) {
+        unpack(block, row, info->block);
+        const int from = i < 0 ? -i : 0, to = width - i < info->block ? width - i : info->block;
+        memcpy(out + i + from, block + from, (size_t)(to - from) * sizeof(float));
     }
 }
 
-/* Meet n keys (positions from t0) of an unpacked page with one query: update state and output. */
-static void meet(const pg_op *op, state *st, float *y, const float *q, const float *k, const float *v, int n)
+/* n positions of a page, `width` columns from g * width of a stream: where they lie, or unpacked into mem. */
+static pg_held hold(const pg_kv *kv, const pg_kv_stream *s, int32_t page, int n, int g, int width, int n_q, float *mem)
 {
-    float s[PG_PAGE_MOST];
-    const int dk = op->a.attn.dk, dv = op->a.attn.dv;
-    float top = st->top;
-    for (int t = 0; t < n; t++) {
-        s[t] = op->a.attn.scale * pg_fdot(q, k + (int64_t)t * dk, dk);
-        if (op->a.attn.softcap > 0) s[t] = op->a.attn.softcap * tanhf(s[t] / op->a.attn.softcap);
-        if (s[t] > top) top = s[t];
+    const pg_dtype_info *info = pg_dtype_get(kv->dtype);
+    const int col = g * width, within = col % info->block || width % info->block;
+    const char *row = page_at(kv, s, page);
+    const int64_t at = (int64_t)(col / info->block) * info->bytes;
+    if (kv->dtype == PG_F32 || (info->block == 1 && n_q < UNPACK))
+        return (pg_held){ .at = row + at, .step = s->row_bytes, .dtype = kv->dtype };
+    pg_unpack_fn *unpack = pg_unpack_of(kv->dtype);
+    for (int t = 0; t < n; t++, row += s->row_bytes) {
+        if (within)
+            unpack_within(unpack, info, row, col, width, mem + (int64_t)t * width);
+        else
+            unpack(mem + (int64_t)t * width, row + at, width);
     }
-    const float keep = st->top == top ? 1.0f : expf(st->top - top);
-    st->sum = st->sum * keep + pg_expsum(s, top, n);
-    st->top = top;
-    pg_wsum(y, keep, s, v, dv, n, dv);
+    return (pg_held){ .at = mem, .step = width * (int64_t)sizeof(float), .dtype = PG_F32 };
 }
 
-/* Rows of a tile: neighbours in one sequence. Returns the row after it. */
-static int tile_end(const pg_rows *rows, int r)
+/* Have the same positions of a later page fetched: all kv heads' bytes in order when they are all read here, a share of
+ * them with each; else those of this one. */
+static void foresee(pg_held *h, const pg_kv *kv, const pg_kv_stream *s, int32_t page, int n, int g, int n_g, int all)
 {
-    int end = r + 1;
-    while (end < rows->n && end - r < TILE && rows->seq[end] == rows->seq[r] && end != rows->n_prefill) end++;
-    return end;
+    h->soon_bytes = s->row_bytes / all;
+    h->soon = page_at(kv, s, page) + (n_g == all ? g * h->soon_bytes * n : g * h->soon_bytes);
+    h->soon_step = n_g == all ? h->soon_bytes : s->row_bytes;
 }
 
-static int tile_start(const pg_rows *rows, int tile)
+/* ---- one run ------------------------------------------------------------------------------------------------------ */
+
+/* Positions of a run for a row at pos. */
+static int run_length(int pos)
 {
-    int r = 0;
-    for (; tile > 0; tile--) r = tile_end(rows, r);
+    int n = RUN_LEAST;
+    while (pos / n >= RUNS) n *= 2;
+    return n;
+}
+
+/* First position that a row at pos sees. */
+static int first_seen(const pg_op *op, int pos)
+{
+    return op->a.attn.window && pos >= op->a.attn.window ? pos - op->a.attn.window + 1 : 0;
+}
+
+typedef struct span {
+    int from, to;
+} span;
+
+/* What of the positions [at, at + n) a row sees, counted from at; empty: from >= to. */
+static span seen(const pg_op *op, int pos, int at, int n)
+{
+    const int first = first_seen(op, pos);
+    return (span){ first > at ? first - at : 0, pos - at + 1 < n ? pos - at + 1 : n };
+}
+
+/* Rows of a part that see some of [at, at + n): neighbours, for positions grow with rows. */
+static span rows_seeing(const job *j, const part *w, int at, int n)
+{
+    const int32_t *pos = j->c->rows->pos;
+    span r = { w->r0, w->r1 };
+    while (r.from < r.to && pos[r.from] < at) r.from++;
+    while (r.from < r.to && first_seen(j->op, pos[r.to - 1]) >= at + n) r.to--;
     return r;
 }
 
-static void attend_tile(const job *j, int r0, int r1, int g, int h0, int n_head, float *mem)
+/* Number of a part's first query of row r and its kv head g. */
+static int query(const part *w, int g, int r)
+{
+    return (g * (w->r1 - w->r0) + r - w->r0) * w->n_head;
+}
+
+static int head_of(const part *w, int i)
+{
+    const int rows = w->r1 - w->r0;
+    return w->h0 + i / w->n_head / rows * w->n_head + i % w->n_head;
+}
+
+static int row_of(const part *w, int i)
+{
+    return w->r0 + i / w->n_head % (w->r1 - w->r0);
+}
+
+/* The queries of some rows and one kv head meet positions [at, at + n) of a page. */
+static void meet(const job *j, const part *w, int g, span rows, int at, int n, const pg_held *k, const pg_held *v,
+                 float *s, state st)
 {
     const pg_op *op = j->op;
-    const pg_rows *rows = j->c->rows;
-    const pg_kv *kv = j->c->kv;
-    const int dk = op->a.attn.dk, dv = op->a.attn.dv, H = op->a.attn.heads, P = kv->page_tokens;
-    const int32_t *pages = rows->pages[rows->seq[r0]];
-    const int first =
-        op->a.attn.window && rows->pos[r0] >= op->a.attn.window ? rows->pos[r0] - op->a.attn.window + 1 : 0;
-    float *k = mem, *v = mem + (int64_t)P * dk;
-    state st[TILE * HEADS];
-    for (int i = 0; i < (r1 - r0) * n_head; i++) {
-        const int h = h0 + i % n_head;
-        st[i] = op->v ? (state){ op->v[h], 1.0f } : (state){ -INFINITY, 0.0f };
-        memset(j->y + ((int64_t)(r0 + i / n_head) * H + h) * dv, 0, (size_t)dv * sizeof(float));
+    const int dk = op->a.attn.dk, dv = op->a.attn.dv, i0 = query(w, g, rows.from), n_q = query(w, g, rows.to) - i0;
+    const int32_t *pos = j->c->rows->pos;
+    const float *q[QUERIES];
+    float keep[QUERIES], scale = op->a.attn.scale;
+    for (int i = 0; i < n_q; i++)
+        q[i] = j->q + ((int64_t)row_of(w, i0 + i) * op->a.attn.heads + head_of(w, i0 + i)) * dk;
+    pg_qk(s, n, q, n_q, k, n, dk); /* masked ones too: each is a number of its own, and left out below */
+    if (op->a.attn.softcap > 0) {
+        for (int i = 0; i < n_q * n; i++) s[i] = op->a.attn.softcap * tanhf(scale * s[i] / op->a.attn.softcap);
+        scale = 1;
     }
-    for (int p = first / P; p <= rows->pos[r1 - 1] / P; p++) {
-        const int n = rows->pos[r1 - 1] - p * P + 1 < P ? rows->pos[r1 - 1] - p * P + 1 : P;
-        unpack_page(kv, j->ks, pages[p], n, g * dk, dk, k);
-        unpack_page(kv, j->vs, pages[p], n, g * dv, dv, v);
-        for (int r = r0; r < r1; r++) {
-            const int pos = rows->pos[r];
-            const int to = pos - p * P + 1 < n ? pos - p * P + 1 : n;
-            int from = op->a.attn.window ? pos - op->a.attn.window + 1 - p * P : 0;
-            if (from < 0) from = 0;
-            if (from >= to) continue;
-            for (int h = 0; h < n_head; h++)
-                meet(op, &st[(r - r0) * n_head + h], j->y + ((int64_t)r * H + h0 + h) * dv,
-                     j->q + ((int64_t)r * H + h0 + h) * dk, k + (int64_t)from * dk, v + (int64_t)from * dv, to - from);
+    for (int r = rows.from, end; r < rows.to; r = end) { /* rows that see the same keys go together */
+        const span see = seen(op, pos[r], at, n);
+        for (end = r + 1; end < rows.to; end++) {
+            const span other = seen(op, pos[end], at, n);
+            if (other.from != see.from || other.to != see.to) break;
+        }
+        const int i = query(w, g, r), m = query(w, g, end) - i;
+        float *p = s + (int64_t)(i - i0) * n + see.from;
+        pg_held some = *v;
+        some.at = (const char *)v->at + see.from * v->step;
+        pg_softmax(st.top + i, st.sum + i, keep, p, n, m, see.to - see.from, scale);
+        pg_pv(st.acc + (int64_t)i * dv, dv, keep, p, n, m, &some, see.to - see.from, dv);
+    }
+}
+
+/* Run u of a part, from nothing. */
+static void meet_run(const job *j, const part *w, int u, const room *m, state st)
+{
+    const pg_op *op = j->op;
+    const pg_kv *kv = j->c->kv;
+    const int P = kv->page_tokens, G = op->a.attn.kv_heads, n_q = (w->r1 - w->r0) * w->n_head;
+    const int one = j->ks == j->vs && G == 1; /* MLA: values are the keys' first columns */
+    const int32_t *pages = j->c->rows->pages[j->c->rows->seq[w->r0]];
+    const int first = w->first > u * w->run ? w->first : u * w->run;
+    const int last = w->last < (u + 1) * w->run - 1 ? w->last : (u + 1) * w->run - 1;
+    for (int i = 0; i < w->n_q; i++) st.top[i] = -INFINITY, st.sum[i] = 0;
+    for (int p = first / P; p <= last / P; p++) {
+        const int at = p * P, n = last - at + 1 < P ? last - at + 1 : P;
+        const span rows = rows_seeing(j, w, at, n);
+        for (int g = 0; g < w->n_g && rows.from < rows.to; g++) {
+            pg_held k = hold(kv, j->ks, pages[p], n, w->g0 + g, op->a.attn.dk, n_q, m->k), v = k;
+            if (!one) v = hold(kv, j->vs, pages[p], n, w->g0 + g, op->a.attn.dv, n_q, m->v);
+            if (p < w->last / P) {
+                foresee(&k, kv, j->ks, pages[p + 1], n, w->g0 + g, w->n_g, G);
+                if (!one) foresee(&v, kv, j->vs, pages[p + 1], n, w->g0 + g, w->n_g, G);
+            }
+            meet(j, w, g, rows, at, n, &k, &v, m->s, st);
         }
     }
-    for (int i = 0; i < (r1 - r0) * n_head; i++) {
-        float *y = j->y + ((int64_t)(r0 + i / n_head) * H + h0 + i % n_head) * dv;
-        for (int d = 0; d < dv; d++) y[d] /= st[i].sum;
+}
+
+/* ---- runs to rows ------------------------------------------------------------------------------------------------- */
+
+static float *output_at(const job *j, const part *w, int i)
+{
+    return j->y + ((int64_t)row_of(w, i) * j->op->a.attn.heads + head_of(w, i)) * j->op->a.attn.dv;
+}
+
+static void begin(const job *j, const part *w, float *top, float *sum)
+{
+    const float *sinks = j->op->v;
+    for (int i = 0; i < w->n_q; i++) {
+        top[i] = sinks ? sinks[head_of(w, i)] : -INFINITY;
+        sum[i] = sinks ? 1.0f : 0.0f;
+        if (sinks) memset(output_at(j, w, i), 0, (size_t)j->op->a.attn.dv * sizeof(float)); /* it has no value */
     }
+}
+
+/* Add run u to the rows that see some of it. */
+static void merge(const job *j, const part *w, int u, state run, float *top, float *sum)
+{
+    const span rows = rows_seeing(j, w, u * w->run, w->run);
+    const int dv = j->op->a.attn.dv;
+    for (int g = 0; g < w->n_g; g++) {
+        const int i0 = query(w, g, rows.from), n = query(w, g, rows.to) - i0;
+        float keep[QUERIES], by[QUERIES], rest[QUERIES] = { 0 };
+        memcpy(by, run.top + i0, (size_t)n * sizeof *by);
+        pg_softmax(top + i0, rest, keep, by, 1, n, 1, 1.0f);
+        for (int i = 0; i < n; i++) {
+            const pg_held acc = { .at = run.acc + (int64_t)(i0 + i) * dv, .dtype = PG_F32 };
+            sum[i0 + i] = sum[i0 + i] * keep[i] + run.sum[i0 + i] * by[i];
+            pg_pv(output_at(j, w, i0 + i), 0, keep + i, by + i, 0, 1, &acc, 1, dv);
+        }
+    }
+}
+
+static void finish(const job *j, const part *w, const float *sum)
+{
+    const pg_held none = { .dtype = PG_F32 };
+    for (int i = 0; i < w->n_q; i++) {
+        const float by = 1.0f / sum[i];
+        pg_pv(output_at(j, w, i), 0, &by, &by, 0, 1, &none, 0, j->op->a.attn.dv);
+    }
+}
+
+/* ---- items -------------------------------------------------------------------------------------------------------- */
+
+/* Part i: tiles from the last, which see most, to the first. */
+static part part_at(const job *j, int i)
+{
+    const pg_op *op = j->op;
+    const int32_t *pos = j->c->rows->pos;
+    const int shared = op->a.attn.heads / op->a.attn.kv_heads; /* heads that share a kv head */
+    const int h = i % j->head_parts * j->heads_part, g = i / j->head_parts % j->n_group * j->groups;
+    const int tile = j->n_tile - 1 - i / j->head_parts / j->n_group;
+    part w = { .r0 = j->tile[tile], .r1 = j->tile[tile + 1], .g0 = g, .h0 = g * shared + h };
+    w.n_g = op->a.attn.kv_heads - g < j->groups ? op->a.attn.kv_heads - g : j->groups;
+    w.n_head = shared - h < j->heads_part ? shared - h : j->heads_part;
+    w.n_q = (w.r1 - w.r0) * w.n_g * w.n_head;
+    w.first = first_seen(op, pos[w.r0]);
+    w.last = pos[w.r1 - 1];
+    w.run = run_length(w.last);
+    return w;
 }
 
 static void attend(void *arg, int item, int lane)
 {
     const job *j = arg;
-    const pg_op *op = j->op;
-    const int shared = op->a.attn.heads / op->a.attn.kv_heads; /* heads that share a kv head */
-    const int part = item % j->head_parts, g = item / j->head_parts % op->a.attn.kv_heads;
-    const int tile = item / j->head_parts / op->a.attn.kv_heads;
-    const int h = part * j->heads_part, n = shared - h < j->heads_part ? shared - h : j->heads_part;
-    const int r0 = tile_start(j->c->rows, tile);
-    attend_tile(j, r0, tile_end(j->c->rows, r0), g, g * shared + h, n, (float *)pg_cpu_lane(j->c, lane));
+    const part w = part_at(j, item);
+    const room m = room_at(pg_cpu_lane(j->c, lane), j->op->a.attn.dk, j->op->a.attn.dv);
+    const state run = state_at(m.run, w.n_q);
+    float top[QUERIES], sum[QUERIES];
+    begin(j, &w, top, sum);
+    for (int u = w.first / w.run; u <= w.last / w.run; u++) {
+        meet_run(j, &w, u, &m, run);
+        merge(j, &w, u, run, top, sum);
+    }
+    finish(j, &w, sum);
 }
 
-void pg_cpu_attn(pg_cpu *c, const pg_op *op)
+/* Where the results of a run go that is an item of its own. */
+static state run_at(const job *j, const part *w, int u)
 {
+    const int64_t H = j->op->a.attn.heads;
+    const int64_t before = (u * (int64_t)j->n_row + w->r0 - j->first_row) * H + (int64_t)(w->r1 - w->r0) * w->h0;
+    return state_at(j->runs + before * (j->op->a.attn.dv + 2), w->n_q);
+}
+
+/* One run of a part; who finishes the last of them merges all. */
+static void attend_run(void *arg, int item, int lane)
+{
+    const job *j = arg;
+    const int n_part = j->n_tile * j->n_group * j->head_parts, u = item / n_part;
+    const part w = part_at(j, item % n_part);
+    const room m = room_at(pg_cpu_lane(j->c, lane), j->op->a.attn.dk, j->op->a.attn.dv);
+    const int from = w.first / w.run, to = w.last / w.run;
+    if (from + u <= to) meet_run(j, &w, from + u, &m, run_at(j, &w, u));
+    if (atomic_fetch_sub_explicit(&j->left[item % n_part], 1, memory_order_acq_rel) > 1) return;
+    float top[QUERIES], sum[QUERIES];
+    begin(j, &w, top, sum);
+    for (int i = from; i <= to; i++) merge(j, &w, i, run_at(j, &w, i - from), top, sum);
+    finish(j, &w, sum);
+}
+
+/* What cutting the rows into tiles found. */
+typedef struct extent {
+    int64_t work; /* products of one head */
+    int rows;     /* of the longest tile */
+    int n_run;    /* of the tile that has most */
+} extent;
+
+/* Tiles: neighbours in one sequence, whose runs have one length, `most` at most. */
+static extent cut_tiles(job *j, int most)
+{
+    const pg_rows *rows = j->c->rows;
+    extent e = { 0 };
+    const int end = j->first_row + j->n_row;
+    for (int r = j->first_row, next; r < end; r = next) {
+        next = r + 1;
+        while (next < end && next - r < most && rows->seq[next] == rows->seq[r] &&
+               run_length(rows->pos[next]) == run_length(rows->pos[r]))
+            next++;
+        j->tile[j->n_tile++] = r;
+        const int first = first_seen(j->op, rows->pos[r]), last = rows->pos[next - 1], run = run_length(last);
+        e.work += (int64_t)(next - r) * (last - first + 1) * (j->op->a.attn.dk + j->op->a.attn.dv);
+        if (next - r > e.rows) e.rows = next - r;
+        if (last / run - first / run + 1 > e.n_run) e.n_run = last / run - first / run + 1;
+    }
+    j->tile[j->n_tile] = end;
+    return e;
+}
+
+/* How much an item takes: as much as it may, unless lanes would go without. */
+static void share_out(job *j, const extent *e)
+{
+    const int G = j->op->a.attn.kv_heads, shared = j->op->a.attn.heads / G, n_lane = j->c->n_lane;
+    j->heads_part = shared < QUERIES ? shared : QUERIES;
+    j->groups = QUERIES / (j->heads_part * e->rows);
+    if (j->groups > G) j->groups = G;
+    if (j->heads_part < shared) j->groups = 1;
+    const int split = n_lane > 1 && e->n_run > 1 && j->n_row <= SPLIT_ROWS;
+    const int tiles = j->n_tile * (split ? e->n_run : 1);
+    while (j->groups > 1 && tiles * ((G + j->groups - 1) / j->groups) < 2 * n_lane) j->groups = (j->groups + 1) / 2;
+    j->n_group = (G + j->groups - 1) / j->groups;
+    while (j->heads_part > 1 && tiles * j->n_group * ((shared + j->heads_part - 1) / j->heads_part) < n_lane)
+        j->heads_part = (j->heads_part + 1) / 2;
+    j->head_parts = (shared + j->heads_part - 1) / j->heads_part;
+    j->n_run = split ? e->n_run : 0;
+}
+
+/* Rows [from, to), of one class: tiles of many rows and those of one are shared out in their own ways. */
+static void attend_rows(pg_cpu *c, const pg_op *op, int from, int to)
+{
+    if (from == to) return;
     job j = { .c = c,
               .op = op,
               .q = pg_cpu_rows(c, op->src[0]),
               .y = pg_cpu_rows(c, op->dst),
               .ks = &c->kv->stream[op->a.attn.k_stream],
-              .vs = &c->kv->stream[op->a.attn.v_stream] };
-    for (int r = 0; r < c->rows->n; r = tile_end(c->rows, r)) j.n_tile++;
+              .vs = &c->kv->stream[op->a.attn.v_stream],
+              .first_row = from,
+              .n_row = to - from,
+              .tile = (int32_t *)c->shared };
     const int shared = op->a.attn.heads / op->a.attn.kv_heads;
-    j.heads_part = shared < HEADS ? shared : HEADS;
-    /* a lone row has few kv heads to share out: split the query heads then, which costs unpacking but no bits */
-    while (j.heads_part > 1 &&
-           j.n_tile * op->a.attn.kv_heads * ((shared + j.heads_part - 1) / j.heads_part) < c->n_lane)
-        j.heads_part = (j.heads_part + 1) / 2;
-    j.head_parts = (shared + j.heads_part - 1) / j.heads_part;
-    pg_lanes_run(c->lanes, attend, &j, j.n_tile * op->a.attn.kv_heads * j.head_parts);
+    const extent e = cut_tiles(&j, shared < QUERIES ? QUERIES / shared : 1);
+    share_out(&j, &e);
+    const int n_part = j.n_tile * j.n_group * j.head_parts;
+    if (e.work * op->a.attn.heads < SMALL) {
+        for (int i = 0; i < n_part; i++) attend(&j, i, 0);
+    } else if (j.n_run) {
+        j.left = (_Atomic int *)(j.tile + padded(c->code->max_rows + 1));
+        j.runs = (float *)j.left + padded((int64_t)SPLIT_ROWS * op->a.attn.heads);
+        for (int i = 0; i < n_part; i++) atomic_store_explicit(&j.left[i], j.n_run, memory_order_relaxed);
+        pg_lanes_run(c->lanes, attend_run, &j, n_part * j.n_run);
+    } else {
+        pg_lanes_run(c->lanes, attend, &j, n_part);
+    }
 }
 
-pg_need pg_attn_need(const pg_code *code, const pg_op *op)
+void pg_cpu_attn(pg_cpu *c, const pg_op *op)
 {
-    (void)code;
-    return (pg_need){ .lane = PG_PAGE_MOST * (int64_t)(op->a.attn.dk + op->a.attn.dv) * (int64_t)sizeof(float) };
+    attend_rows(c, op, 0, c->rows->n_prefill);
+    attend_rows(c, op, c->rows->n_prefill, c->rows->n);
 }
 
 /* ---- store -------------------------------------------------------------------------------------------------------- */

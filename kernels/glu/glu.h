@@ -4,8 +4,6 @@
  *   PG_GLU_OSS   g = min(g, limit); u = clamp(u, -limit, limit); (u + 1) * g / (1 + exp(-1.702 g))
  *   PG_GLU_CLAMP g = min(g, limit); u = clamp(u, -limit, limit); silu(g) * u
  * Variants: within 2e-6 relative (plus 1e-30) of _ref for finite input; NaN stays NaN; +-inf as the formula says.
- * pg_expsum: s[i] = exp(s[i] - top) for n scores, returns their sum in a fixed order; scores of -inf give 0.
- *   (attention's softmax; here because it shares the vector exponential.)
  * Source: Shazeer, GLU Variants Improve Transformer, 2020; OpenAI gpt-oss model description. */
 #ifndef PG_GLU_H
 #define PG_GLU_H
@@ -13,6 +11,5 @@
 #include "../op.h" /* PG_GLU_* */
 
 typedef void pg_glu_fn(float *y, const float *g, const float *u, int64_t n, int kind, float limit);
-typedef float pg_expsum_fn(float *s, float top, int64_t n);
 
 #endif

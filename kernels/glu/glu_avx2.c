@@ -58,36 +58,3 @@ void pg_glu_avx2(float *y, const float *g, const float *u, int64_t n, int kind, 
     default: glu(y, g, u, n, PG_GLU_SILU, limit); break;
     }
 }
-
-static inline __m256 expsum8(__m256 s, __m256 top)
-{
-    const __m256 none = _mm256_cmp_ps(s, _mm256_set1_ps(-INFINITY), _CMP_EQ_OQ);
-    return _mm256_andnot_ps(none, exp8(_mm256_sub_ps(s, top)));
-}
-
-float pg_expsum_avx2(float *s, float top, int64_t n)
-{
-    const __m256 t = _mm256_set1_ps(top);
-    __m256 a = _mm256_setzero_ps(), b = a;
-    int64_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        const __m256 ea = expsum8(_mm256_loadu_ps(s + i), t), eb = expsum8(_mm256_loadu_ps(s + i + 8), t);
-        _mm256_storeu_ps(s + i, ea);
-        _mm256_storeu_ps(s + i + 8, eb);
-        a = _mm256_add_ps(a, ea);
-        b = _mm256_add_ps(b, eb);
-    }
-    if (i < n) {
-        const size_t left = (size_t)(n - i) * sizeof *s;
-        float tail[16];
-        for (int j = 0; j < 16; j++) tail[j] = -INFINITY; /* whose exponential is 0 */
-        memcpy(tail, s + i, left);
-        const __m256 ea = expsum8(_mm256_loadu_ps(tail), t), eb = expsum8(_mm256_loadu_ps(tail + 8), t);
-        _mm256_storeu_ps(tail, ea);
-        _mm256_storeu_ps(tail + 8, eb);
-        memcpy(s + i, tail, left);
-        a = _mm256_add_ps(a, ea);
-        b = _mm256_add_ps(b, eb);
-    }
-    return fold8(_mm256_add_ps(a, b));
-}

@@ -1,4 +1,4 @@
-/* glu, reference: gated activations and the exponentials of a softmax.
+/* glu, reference.
  *
  * GELU is written as g / (1 + exp(-2 z)): the same function as 0.5 g (1 + tanh z), without the cancellation that would
  * leave no correct digit of 1 + tanh z at z < -9. The arguments of exp are formed in f32 in one order that the vector
@@ -28,16 +28,4 @@ void pg_glu_ref(float *y, const float *g, const float *u, int64_t n, int kind, f
         if (kind == PG_GLU_OSS) b += 1.0f;
         y[i] = gate(a, kind) * b;
     }
-}
-
-float pg_expsum_ref(float *s, float top, int64_t n)
-{
-    float sum[16] = { 0 };
-    for (int64_t i = 0; i < n; i++) {
-        s[i] = s[i] == -INFINITY ? 0.0f : expf(s[i] - top); /* even if top is -inf: a row that sees nothing */
-        sum[i % 16] += s[i];
-    }
-    for (int half = 8; half > 0; half /= 2)
-        for (int j = 0; j < half; j++) sum[j] += sum[j + half];
-    return sum[0];
 }

@@ -6,7 +6,7 @@
 
 #include <time.h>
 
-enum { WIDTH = 4096, SET = 1 << 20, PANEL_K = 512, PANEL_ROWS = 24, HEAD = 128, HEAD_T = 256 };
+enum { WIDTH = 4096, SET = 1 << 20, PANEL_K = 512, PANEL_ROWS = 24, HEAD = 128, TILE_Q = 64, TILE_T = 32 };
 enum { PACKED = 8 << 20, BATCH = 64 }; /* bytes of packed weights; rows that meet them in a prefill */
 
 static double budget = 0.1; /* seconds a variant */
@@ -101,13 +101,26 @@ static double calls_glu(pg_glu_fn *fn)
 {
     RATE(fn(vec[0], vec[1], vec[2], WIDTH, PG_GLU_SILU, 0));
 }
-static double calls_expsum(pg_expsum_fn *fn)
+/* A tile of queries and a page of keys: heads that share a kv head. */
+static double calls_qk(pg_qk_fn *fn)
 {
-    RATE((memcpy(vec[0], vec[1], WIDTH * 4), sink = fn(vec[0], 2, WIDTH)));
+    const float *q[TILE_Q];
+    for (int i = 0; i < TILE_Q; i++) q[i] = wide + i * HEAD;
+    const pg_held k = { .at = wide + TILE_Q * HEAD, .step = HEAD * sizeof(float), .dtype = PG_F32 };
+    RATE(fn(vec[0], TILE_T, q, TILE_Q, &k, TILE_T, HEAD));
 }
-static double calls_wsum(pg_wsum_fn *fn)
+static double calls_softmax(pg_softmax_fn *fn)
 {
-    RATE(fn(vec[0], 0.5f, vec[1], wide + n % 8 * HEAD * HEAD_T, HEAD, HEAD_T, HEAD));
+    float top[TILE_Q], sum[TILE_Q] = { 0 }, keep[TILE_Q];
+    for (int i = 0; i < TILE_Q; i++) top[i] = 2;
+    RATE((memcpy(vec[0], vec[1], TILE_Q * TILE_T * 4), fn(top, sum, keep, vec[0], TILE_T, TILE_Q, TILE_T, 0.1f)));
+}
+static double calls_pv(pg_pv_fn *fn)
+{
+    float keep[TILE_Q];
+    for (int i = 0; i < TILE_Q; i++) keep[i] = 0.5f;
+    const pg_held v = { .at = wide + TILE_Q * HEAD, .step = HEAD * sizeof(float), .dtype = PG_F32 };
+    RATE(fn(wide, HEAD, keep, vec[1], TILE_T, TILE_Q, &v, TILE_T, HEAD));
 }
 static double calls_stream(pg_stream_fn *fn)
 {
@@ -153,8 +166,9 @@ TIME(fdot, pg_fdot_fn, WIDTH * 4.0, "GB/s of weights", calls_fdot(fn))
 TIME(q8row, pg_q8row_fn, WIDTH * 4.0, "GB/s read", calls_q8row(fn))
 TIME(rmsnorm, pg_rmsnorm_fn, WIDTH * 4.0, "GB/s read", calls_rmsnorm(fn))
 TIME(glu, pg_glu_fn, WIDTH * 1.0, "G elements/s", calls_glu(fn))
-TIME(expsum, pg_expsum_fn, WIDTH * 1.0, "G elements/s", calls_expsum(fn))
-TIME(wsum, pg_wsum_fn, 2.0 * HEAD * HEAD_T, "GFLOP/s", calls_wsum(fn))
+TIME(qk, pg_qk_fn, 2.0 * TILE_Q * TILE_T * HEAD, "GFLOP/s", calls_qk(fn))
+TIME(softmax, pg_softmax_fn, 1.0 * TILE_Q * TILE_T, "G scores/s", calls_softmax(fn))
+TIME(pv, pg_pv_fn, 2.0 * TILE_Q * TILE_T * HEAD, "GFLOP/s", calls_pv(fn))
 
 static int wanted(int argc, char **argv, const char *row)
 {

@@ -58,29 +58,4 @@ static inline void test_glu(pg_glu_fn *fn, const char *isa)
     }
 }
 
-static inline void test_expsum(pg_expsum_fn *fn, const char *isa)
-{
-    float s[420], want[420];
-    for (int n = 0; n < 400; n += n < 70 ? 1 : 11) {
-        for (int kind = 0; kind < 5; kind++) {
-            float top = -INFINITY;
-            for (int i = 0; i < n; i++) {
-                s[i] = kind == 0 || rows_below(4) ? exp_input((int)rows_rand()) : -INFINITY;
-                if (kind == 2) s[i] = -INFINITY;
-                top = fmaxf(top, s[i]);
-            }
-            if (kind == 3 && n) s[rows_below(n)] = NAN;
-            if (kind == 4) top = rows_uniform() * 20; /* not the largest: scores above it count too */
-            if (n) memcpy(want, s, (size_t)n * sizeof *s);
-            s[n] = 77.0f;
-            const float got = fn(s, top, n), sum = pg_expsum_ref(want, top, n);
-            int near = s[n] == 77.0f;
-            for (int i = 0; i < n; i++) near &= rows_near(s[i], want[i], 2e-6 * fabs((double)want[i]) + 1e-30);
-            CHECK(near, "expsum %s: %d scores, kind %d", isa, n, kind);
-            CHECK(rows_near(got, sum, 2e-6 * fabs((double)sum)), "expsum %s: %d scores, kind %d: %g, want %g", isa, n,
-                  kind, got, sum);
-        }
-    }
-}
-
 #endif

@@ -198,25 +198,115 @@ static inline void test_rmsnorm(pg_rmsnorm_fn *fn, const char *isa)
     }
 }
 
-static inline void test_wsum(pg_wsum_fn *fn, const char *isa)
+/* Numbers of many sizes, now and then anything. */
+static inline void fill_some(float *x, int64_t n, int wild)
 {
-    enum { T = 9 };
-    for (int d = 0; d < 210; d += d < 20 ? 1 : 7) {
-        for (int n_t = 0; n_t <= T; n_t += 3) {
-            const int stride = d + rows_below(5), wild = rows_below(4) == 0;
-            void *base;
-            float *v = rows_alloc(&base, (size_t)(n_t ? (n_t - 1) * stride + d : 0) * sizeof *v, 4 * rows_below(4));
-            float p[T], y[256], want[256];
-            for (int t = 0; t < n_t; t++) {
-                p[t] = wild && rows_below(9) == 0 ? rows_any() : rows_wide(6);
-                for (int i = 0; i < d; i++) v[t * stride + i] = wild && rows_below(20) == 0 ? rows_any() : rows_wide(6);
+    for (int64_t i = 0; i < n; i++) x[i] = wild && rows_below(30) == 0 ? rows_any() : rows_wide(6);
+}
+
+/* n rows of d numbers in one of the cache's formats, `step` bytes apart; free(*base). */
+static inline pg_held held_rows(void **base, pg_dtype dtype, int n, int d, int64_t step, int offset, int wild)
+{
+    const size_t bytes = n ? (size_t)((n - 1) * step) + pg_dtype_bytes(dtype, d) : 0;
+    char *at = rows_alloc(base, bytes, offset);
+    for (size_t i = 0; i < bytes; i++) at[i] = 0;
+    for (int t = 0; t < n; t++) {
+        for (int c = 0; c < d; c++) {
+            const float x = wild && rows_below(30) == 0 ? rows_any() : rows_wide(6);
+            pg_pack_of(dtype)(at + t * step + (int64_t)pg_dtype_bytes(dtype, c), &x, 1);
+        }
+    }
+    return (pg_held){ .at = at, .step = step, .dtype = dtype };
+}
+
+static const pg_dtype held_type[] = { PG_F32, PG_F16, PG_BF16 };
+
+static inline void test_qk(pg_qk_fn *fn, const char *isa)
+{
+    const int widths[] = { 0, 1, 5, 15, 16, 17, 24, 31, 32, 48, 80, 100, 128, 576 };
+    for (int w = 0; w < 14 * 3; w++) {
+        for (int n_q = 0; n_q <= 9; n_q++) {
+            for (int n_k = 0; n_k <= 19; n_k += 1 + rows_below(5)) {
+                const int d = widths[w / 3], s_step = n_k + GUARD, wild = rows_below(3) == 0;
+                const pg_dtype dtype = held_type[w % 3];
+                const int64_t step = (int64_t)pg_dtype_bytes(dtype, d + rows_below(5));
+                void *base[2];
+                float *q = rows_alloc(&base[0], (size_t)(9 + d) * sizeof *q, 0);
+                pg_held k = held_rows(&base[1], dtype, n_k, d, step, 4 * (w % 4), wild);
+                float s[9 * (19 + GUARD)], want[9 * (19 + GUARD)];
+                const float *at[9];
+                fill_some(q, 9 + d, wild);
+                for (int i = 0; i < 9; i++) at[i] = q + (7 * i) % 10; /* may overlap */
+                for (int i = 0; i < 9 * s_step; i++) s[i] = want[i] = guard;
+                pg_qk_ref(want, s_step, at, n_q, &k, n_k, d);
+                if (n_q % 2) k.soon = k.at, k.soon_step = step, k.soon_bytes = step; /* any address will do */
+                fn(s, s_step, at, n_q, &k, n_k, d);
+                CHECK(rows_same_n(s, want, 9 * s_step), "qk %s: %d queries, %d keys of %d %s", isa, n_q, n_k, d,
+                      pg_dtype_get(dtype)->name);
+                free(base[0]);
+                free(base[1]);
             }
-            for (int i = 0; i < d; i++) y[i] = want[i] = rows_wide(6);
-            for (int i = 0; i < GUARD; i++) y[d + i] = guard;
-            const float keep = rows_below(3) ? rows_uniform() : 0.0f;
-            fn(y, keep, p, v, stride, n_t, d);
-            pg_wsum_ref(want, keep, p, v, stride, n_t, d);
-            CHECK(rows_same_n(y, want, d) && guard_whole(y + d), "wsum %s: %d rows of %d", isa, n_t, d);
+        }
+    }
+}
+
+/* Scores around everything that happens to an exponential; some queries have seen nothing yet, or only infinities. */
+static inline float softmax_input(int kind)
+{
+    switch (kind == 4 ? 0 : rows_below(12)) {
+    case 0: return rows_below(2) ? -INFINITY : rows_below(20) ? rows_wide(30) : rows_any();
+    case 1: return -103.97208f + rows_uniform() * 0.01f;
+    case 2: return rows_uniform() * 110.0f;
+    default: return kind == 3 ? -INFINITY : rows_uniform() * 8.0f;
+    }
+}
+
+static inline void test_softmax(pg_softmax_fn *fn, const char *isa)
+{
+    enum { Q = 35, N = 70, STEP = N + GUARD };
+    static float s[Q * STEP], want[Q * STEP], state[3][Q + GUARD], ref[3][Q + GUARD];
+    for (int n = 0; n <= N; n += n < 34 ? 1 : 9) {
+        for (int n_q = 0; n_q <= Q; n_q += 1 + rows_below(6)) {
+            const int kind = rows_below(5);
+            const float scale = rows_below(2) ? 1.0f : 0.3f;
+            for (int i = 0; i < Q * STEP; i++) s[i] = want[i] = i % STEP < n ? softmax_input(kind) : guard;
+            for (int i = 0; i < Q + GUARD; i++) {
+                state[0][i] = ref[0][i] = rows_below(3) ? softmax_input(0) : -INFINITY;
+                state[1][i] = ref[1][i] = fabsf(rows_wide(5));
+                state[2][i] = ref[2][i] = guard;
+            }
+            fn(state[0], state[1], state[2], s, STEP, n_q, n, scale);
+            pg_softmax_ref(ref[0], ref[1], ref[2], want, STEP, n_q, n, scale);
+            int same = rows_same_n(s, want, Q * STEP) && rows_same_n(state[1], ref[1], Q + GUARD);
+            same &= rows_same_n(state[2], ref[2], Q + GUARD);
+            for (int i = 0; i < Q + GUARD; i++)
+                same &= rows_same(state[0][i], ref[0][i]) || state[0][i] == ref[0][i]; /* zeros of either sign */
+            CHECK(same, "softmax %s: %d queries, %d scores, kind %d", isa, n_q, n, kind);
+        }
+    }
+}
+
+static inline void test_pv(pg_pv_fn *fn, const char *isa)
+{
+    enum { Q = 9, T = 9, D = 210 };
+    for (int d = 0; d < D; d += d < 20 ? 1 : 7) {
+        for (int n_q = 0; n_q <= Q; n_q++) {
+            const int n_t = rows_below(T + 1), wild = rows_below(3) == 0, acc_step = d + GUARD, p_step = T + 1;
+            const pg_dtype dtype = held_type[rows_below(3)];
+            const int64_t step = (int64_t)pg_dtype_bytes(dtype, d + rows_below(5));
+            void *base;
+            pg_held v = held_rows(&base, dtype, n_t, d, step, 4 * rows_below(4), wild);
+            static float y[Q * (D + GUARD)], want[Q * (D + GUARD)];
+            float p[Q * (T + 1)], keep[Q];
+            fill_some(p, Q * (T + 1), wild);
+            for (int i = 0; i < Q; i++) keep[i] = rows_below(3) ? rows_uniform() : 0.0f;
+            for (int i = 0; i < Q * acc_step; i++)
+                y[i] = want[i] = i % acc_step >= d ? guard : keep[i / acc_step] == 0 ? rows_any() : rows_wide(6);
+            pg_pv_ref(want, acc_step, keep, p, p_step, n_q, &v, n_t, d);
+            if (n_q % 2) v.soon = v.at, v.soon_step = step, v.soon_bytes = step;
+            fn(y, acc_step, keep, p, p_step, n_q, &v, n_t, d);
+            CHECK(rows_same_n(y, want, Q * acc_step), "pv %s: %d queries, %d rows of %d %s", isa, n_q, n_t, d,
+                  pg_dtype_get(dtype)->name);
             free(base);
         }
     }

@@ -41,8 +41,9 @@ static void test_products(void)
     pg_fpanel_ref(chain, &row, column, 1, 1);
     CHECK(chain[0] == 0x1p-24f, "fpanel keeps the product's low half: %g", chain[0]);
     float acc = minus[0];
-    pg_wsum_ref(&acc, by[0], &a, &a, 1, 1, 1);
-    CHECK(acc == 0x1p-24f, "wsum keeps the product's low half: %g", acc);
+    const pg_held held = { .at = &a, .step = 4, .dtype = PG_F32 };
+    pg_pv_ref(&acc, 1, by, &a, 1, 1, &held, 1, 1);
+    CHECK(acc == 0x1p-24f, "pv keeps the product's low half: %g", acc);
 }
 
 /* The order of the sums is part of the contract: big numbers that cancel only in that order. */
@@ -60,18 +61,44 @@ static void test_order(void)
     CHECK(pg_fdot_ref(a, one, 32) == 0.0f, "sums 0 and 1 are folded last");
 }
 
-static void test_wsum(void)
+/* Scores are pg_fdot's sums, whatever the keys are stored as. */
+static void test_qk(void)
 {
-    enum { T = 11, D = 37, STRIDE = 40 };
-    static float v[T * STRIDE], acc[D], start[D], p[T];
-    for (int i = 0; i < T * STRIDE; i++) v[i] = rows_uniform();
-    for (int t = 0; t < T; t++) p[t] = fabsf(rows_uniform());
-    for (int i = 0; i < D; i++) acc[i] = start[i] = rows_uniform();
-    pg_wsum_ref(acc, 0.3f, p, v, STRIDE, T, D);
-    for (int i = 0; i < D; i++) {
-        double sum = (double)start[i] * (double)0.3f;
-        for (int t = 0; t < T; t++) sum += (double)p[t] * (double)v[t * STRIDE + i];
-        CHECK(fabs((double)acc[i] - sum) <= 1e-5, "wsum %d: %g, want %g", i, acc[i], sum);
+    enum { Q = 3, T = 5, D = 40 };
+    const pg_dtype dtype[] = { PG_F32, PG_F16, PG_BF16 };
+    float q[Q][D], k[T][D], s[Q * T];
+    uint8_t stored[T * 4 * D];
+    const float *at[Q] = { q[0], q[1], q[2] };
+    for (int i = 0; i < Q * D; i++) q[i / D][i % D] = rows_wide(3);
+    for (int type = 0; type < 3; type++) {
+        const int64_t step = (int64_t)pg_dtype_bytes(dtype[type], D);
+        for (int i = 0; i < T * D; i++) k[i / D][i % D] = rows_wide(3);
+        for (int t = 0; t < T; t++) {
+            pg_pack_of(dtype[type])(stored + t * step, k[t], D);
+            pg_unpack_of(dtype[type])(k[t], stored + t * step, D);
+        }
+        const pg_held held = { .at = stored, .step = step, .dtype = dtype[type] };
+        pg_qk_ref(s, T, at, Q, &held, T, D);
+        for (int i = 0; i < Q * T; i++)
+            CHECK(rows_same(s[i], pg_fdot_ref(q[i / T], k[i % T], D)), "qk: type %d, query %d, key %d", type, i / T,
+                  i % T);
+    }
+}
+
+static void test_pv(void)
+{
+    enum { Q = 3, T = 11, D = 37, STEP = 40 };
+    static float v[T * STEP], acc[Q * STEP], start[Q * STEP], p[Q * T];
+    const float keep[Q] = { 0.3f, 0.0f, 1.0f };
+    for (int i = 0; i < T * STEP; i++) v[i] = rows_uniform();
+    for (int t = 0; t < Q * T; t++) p[t] = fabsf(rows_uniform());
+    for (int i = 0; i < Q * STEP; i++) acc[i] = start[i] = rows_uniform();
+    const pg_held held = { .at = v, .step = STEP * sizeof(float), .dtype = PG_F32 };
+    pg_pv_ref(acc, STEP, keep, p, T, Q, &held, T, D);
+    for (int i = 0; i < Q * STEP; i++) {
+        double sum = (double)start[i] * (i % STEP < D ? (double)keep[i / STEP] : 1);
+        for (int t = 0; t < T && i % STEP < D; t++) sum += (double)p[i / STEP * T + t] * (double)v[t * STEP + i % STEP];
+        CHECK(fabs((double)acc[i] - sum) <= 1e-5, "pv %d: %g, want %g", i, acc[i], sum);
     }
 }
 
@@ -143,26 +170,36 @@ static void test_glu(void)
     CHECK(y[0] == -10000.0f && fabsf(y[1] + 26.894142f) < 1e-5f, "silu ignores the limit: %g %g", y[0], y[1]);
 }
 
-static void test_expsum(void)
+/* One query over two batches of scores, against the exponentials themselves. */
+static void test_softmax(void)
 {
     float s[50];
     for (int n = 0; n <= 50; n++) {
-        float top = -INFINITY, from[50];
+        float top = n % 3 ? -INFINITY : rows_uniform() * 30.0f, most = top, sum = n % 3 ? 0.0f : 1.5f, keep, from[50];
+        const double old = (double)sum, scale = 0.7f;
         for (int i = 0; i < n; i++) {
             from[i] = s[i] = i % 7 == 3 ? -INFINITY : rows_uniform() * 30.0f;
-            if (s[i] > top) top = s[i];
+            most = fmaxf(most, from[i] * (float)scale);
         }
-        const double sum = (double)pg_expsum_ref(s, top, n);
-        double want = 0;
+        const float was = top;
+        pg_softmax_ref(&top, &sum, &keep, s, 50, 1, n, (float)scale);
+        const double by = was == most ? 1 : exp((double)(was - most));
+        double want = old * by;
+        CHECK(top == most, "largest of %d: %g, want %g", n, top, most);
+        CHECK(fabs((double)keep - by) <= 1e-6 * by, "what is kept: %g, want %g", keep, by);
         for (int i = 0; i < n; i++) {
-            const double e = isinf(from[i]) ? 0 : exp((double)(from[i] - top));
+            const double e = isinf(from[i]) ? 0 : exp((double)(from[i] * (float)scale - most));
             want += e;
-            CHECK(fabs((double)s[i] - e) <= 1e-6 * e, "exp(%g) gives %g", from[i] - top, s[i]);
+            CHECK(fabs((double)s[i] - e) <= 1e-6 * e, "exp(%g) gives %g", e, s[i]);
         }
-        CHECK(fabs(sum - want) <= 1e-6 * want, "sum of %d: %g, want %g", n, sum, want);
+        CHECK(fabs((double)sum - want) <= 1e-6 * want, "sum of %d: %g, want %g", n, sum, want);
     }
-    float none[3] = { -INFINITY, -INFINITY, -INFINITY };
-    CHECK(pg_expsum_ref(none, -INFINITY, 3) == 0 && none[0] == 0, "a row that sees nothing");
+    float none[3] = { -INFINITY, -INFINITY, -INFINITY }, top = -INFINITY, sum = 0, keep = 7;
+    pg_softmax_ref(&top, &sum, &keep, none, 3, 1, 3, 0.5f);
+    CHECK(top == -INFINITY && sum == 0 && keep == 0 && none[0] == 0, "a query that sees nothing: %g %g", sum, keep);
+    float bad[2] = { NAN, 1.0f };
+    pg_softmax_ref(&top, &sum, &keep, bad, 2, 1, 2, 1.0f);
+    CHECK(isnan(bad[0]) && isnan(sum) && top == 1 && keep == 0 && bad[1] == 1, "a NaN shows in the sum alone");
 }
 
 /* What the cache's 8-bit format promises: half a step, and a step that fits f16. */
@@ -227,10 +264,11 @@ int main(void)
 {
     test_products();
     test_order();
-    test_wsum();
+    test_qk();
+    test_pv();
     test_rmsnorm();
     test_glu();
-    test_expsum();
+    test_softmax();
     test_pack_q8_0();
     test_q8row();
     return check_done("rows_float");
