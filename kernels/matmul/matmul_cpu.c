@@ -8,11 +8,12 @@
 #include "../unpack/unpack.h"
 
 enum {
-    KB = 256,            /* columns unpacked at a time */
-    RUN = 8,             /* panels of an item at most */
-    RUN_BYTES = 16384,   /* and at least so many bytes of them when there are few rows */
-    ALONE = 4,           /* so many rows are few */
-    ALONE_COLUMNS = 8192 /* up to so many numbers are rounded by the caller: a round of the lanes costs more */
+    KB = 256,             /* columns unpacked at a time */
+    RUN = 8,              /* panels of an item at most */
+    RUN_BYTES = 16384,    /* and at least so many bytes of them when there are few rows */
+    ALONE = 4,            /* so many rows are few */
+    ALONE_BYTES = 147456, /* fewer of a matrix are read by the caller alone for few rows, */
+    ALONE_COLUMNS = 8192  /* and up to so many numbers are rounded by the caller: a round of the lanes costs more */
 };
 
 int64_t pg_mul_scratch(int64_t k)
@@ -171,6 +172,7 @@ static void multiply(job *j)
         panels[i] = (j->op[i].w->shape[1] + PG_PANEL - 1) / PG_PANEL;
         bytes += panels[i] * j->op[i].a.matmul.batch * PG_PANEL * j->op[i].w->stride[1];
     }
+    const int alone = few && bytes < ALONE_BYTES;
     bytes /= 8 * j->c->n_lane;
     if (few && bytes < RUN_BYTES) bytes = RUN_BYTES;
     for (int i = 0; i < j->n_op; i++) {
@@ -181,7 +183,8 @@ static void multiply(job *j)
         j->items[i] = (int)((panels[i] + j->run[i] - 1) / j->run[i]);
         n += j->items[i] * j->op[i].a.matmul.batch;
     }
-    pg_lanes_run(j->c->lanes, mul_item, j, n);
+    for (int i = 0; alone && i < n; i++) mul_item(j, i, 0);
+    if (!alone) pg_lanes_run(j->c->lanes, mul_item, j, n);
 }
 
 /* ---- the transposed form: w is {N, K}, whose rows are panel rows already; floats, both classes ------------------- */
