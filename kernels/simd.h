@@ -98,6 +98,22 @@ static inline __m256 exp8(__m256 x)
     return _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(second, bias), 23)));
 }
 
+#if defined __AVX512F__
+/* exp8 of 16 numbers that are not above 89, with the same bits. */
+static inline __m512 exp16(__m512 x)
+{
+    x = _mm512_max_ps(_mm512_set1_ps(-104.0f), x); /* a NaN comes out as the second operand */
+    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(0x1.715476p+0f)), 0x08);
+    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.62e43p-1f), x);
+    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-0x1.05c61p-29f), r);
+    static const float inverse[] = { 1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f }; /* 1 / k! */
+    __m512 p = _mm512_set1_ps(1.0f / 5040);
+    UNROLL
+    for (int k = 0; k < 7; k++) p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(inverse[k]));
+    return _mm512_scalef_ps(p, n);
+}
+#endif
+
 /* Largest magnitude of 32 numbers, NaN if one of them is not finite: without their sign, floats order as integers. */
 static inline float amax32(const float *x)
 {

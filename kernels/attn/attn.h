@@ -8,7 +8,7 @@
  *                   sum[i] = sum[i] * keep[i] + sum of these;  top[i] = the largest.
  *               So a query begins with top = -inf, sum = 0. The new terms are added as 16 running sums, t mod 16, folded
  *               16 -> 8 -> 4 -> 2 -> 1 (j with j + half); sum * keep is rounded before they join it. exp is the polynomial
- *               of attn_ref.c, within 2e-7 of the truth, gradual underflow included.
+ *               of exp.h, within 2e-7 of the truth, gradual underflow included.
  *   pg_pv       acc[i * acc_step + c] = acc * keep[i] + sum over t = 0, 1, .. n_t-1 of p[i * p_step + t] * v[t][c], c < d;
  *               the first product is rounded, then one fmaf a term in that order. Where keep is 0 acc is not looked at,
  *               and counts as 0.

@@ -136,20 +136,6 @@ void pg_qk_avx512(float *s, int64_t s_step, const float *const *q, int n_q, cons
     pg_qk_avx2(s + (n_q - 1) * s_step, s_step, q + n_q - 1, 1, &last, n_k, d);
 }
 
-/* As exp8 of simd.h, and with the same bits, for x <= 0. */
-INLINE __m512 exp16(__m512 x)
-{
-    x = _mm512_max_ps(_mm512_set1_ps(-104.0f), x); /* a NaN comes out as the second operand */
-    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(0x1.715476p+0f)), 0x08);
-    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.62e43p-1f), x);
-    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-0x1.05c61p-29f), r);
-    static const float inverse[] = { 1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f }; /* 1 / k! */
-    __m512 p = _mm512_set1_ps(1.0f / 5040);
-    UNROLL
-    for (int k = 0; k < 7; k++) p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(inverse[k]));
-    return _mm512_scalef_ps(p, n);
-}
-
 INLINE __mmask16 first(int64_t n)
 {
     return n >= 16 ? 0xffff : (__mmask16)((1u << n) - 1);

@@ -1,7 +1,6 @@
-/* attn, reference. The exponential is written out, for a library's may differ from machine to machine. */
+/* attn, reference. */
 #include "../cpu/isa.h"
-
-#include <math.h>
+#include "../exp.h"
 
 /* Number c of row t. */
 static float held(const pg_held *h, int t, int64_t c)
@@ -30,23 +29,11 @@ void pg_qk_ref(float *s, int64_t s_step, const float *const *q, int n_q, const p
     }
 }
 
-/* exp of x <= 0: x = n ln 2 + r with |r| <= ln 2 / 2; exp r by its Taylor polynomial, whose rest is below r^8 / 8! = 6e-9. */
-static float exponential(float x)
-{
-    if (isnan(x)) return x;
-    if (x < -104.0f) x = -104.0f; /* which gives 0 */
-    const float n = nearbyintf(x * 0x1.715476p+0f);
-    const float r = fmaf(-n, -0x1.05c61p-29f, fmaf(-n, 0x1.62e43p-1f, x)); /* ln 2 in two parts */
-    float p = 1.0f / 5040, inverse[] = { 1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f }; /* 1 / k! */
-    for (int k = 0; k < 7; k++) p = fmaf(p, r, inverse[k]);
-    return ldexpf(p, (int)n);
-}
-
 static float exponentials(float *s, int n, float most)
 {
     float sum[16] = { 0 };
     for (int t = 0; t < n; t++) {
-        s[t] = exponential(s[t] - most);
+        s[t] = pg_exp(s[t] - most);
         sum[t % 16] += s[t];
     }
     for (int half = 8; half > 0; half /= 2)
@@ -62,7 +49,7 @@ void pg_softmax_ref(float *top, float *sum, float *keep, float *s, int64_t s_ste
             s[t] *= scale;
             if (s[t] > most) most = s[t];
         }
-        const float from = most == -INFINITY ? 0.0f : most, rest = sum[i] * (keep[i] = exponential(top[i] - from));
+        const float from = most == -INFINITY ? 0.0f : most, rest = sum[i] * (keep[i] = pg_exp(top[i] - from));
         top[i] = most;
         sum[i] = rest + exponentials(s, n, from);
     }

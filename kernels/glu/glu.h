@@ -3,7 +3,7 @@
  *   PG_GLU_GELU  0.5 g (1 + tanh(sqrt(2/pi) (g + 0.044715 g^3))) * u
  *   PG_GLU_OSS   g = min(g, limit); u = clamp(u, -limit, limit); (u + 1) * g / (1 + exp(-1.702 g))
  *   PG_GLU_CLAMP g = min(g, limit); u = clamp(u, -limit, limit); silu(g) * u
- * Variants: within 2e-6 relative (plus 1e-30) of _ref for finite input; NaN stays NaN; +-inf as the formula says.
+ * exp is that of exp.h; all variants equal _ref bit for bit. NaN stays NaN; +-inf as the formula says.
  * Source: Shazeer, GLU Variants Improve Transformer, 2020; OpenAI gpt-oss model description. */
 #ifndef PG_GLU_H
 #define PG_GLU_H

@@ -1,26 +1,12 @@
 /* glu, AVX-512: as glu_avx2.c, sixteen numbers at once, with the same bits. */
 #include "../cpu/isa.h"
-
-#include <immintrin.h>
-
-/* As exp8 of simd.h, one step of which is one instruction here. */
-static inline __m512 exp16(__m512 x)
-{
-    x = _mm512_max_ps(_mm512_set1_ps(-104.0f), x); /* a NaN comes out as the second operand */
-    x = _mm512_min_ps(_mm512_set1_ps(89.0f), x);
-    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(0x1.715476p+0f)), 0x08);
-    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.62e43p-1f), x);
-    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-0x1.05c61p-29f), r);
-    static const float inverse[] = { 1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f }; /* 1 / k! */
-    __m512 p = _mm512_set1_ps(1.0f / 5040);
-    for (int k = 0; k < 7; k++) p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(inverse[k]));
-    return _mm512_scalef_ps(p, n);
-}
+#include "../simd.h"
 
 /* g / (1 + exp(-arg)) */
 static inline __m512 gated(__m512 g, __m512 minus_arg)
 {
-    return _mm512_div_ps(g, _mm512_add_ps(_mm512_set1_ps(1.0f), exp16(minus_arg)));
+    return _mm512_div_ps(g,
+                         _mm512_add_ps(_mm512_set1_ps(1.0f), exp16(_mm512_min_ps(_mm512_set1_ps(89.0f), minus_arg))));
 }
 
 /* kind is a constant wherever this is inlined. */

@@ -4,15 +4,15 @@
  * leave no correct digit of 1 + tanh z at z < -9. The arguments of exp are formed in f32 in one order that the vector
  * variants repeat, for exp turns the rounding of a large argument into a relative error. */
 #include "../cpu/isa.h"
-
-#include <math.h>
+#include "../exp.h"
 
 static float gate(float g, int kind)
 {
     switch (kind) {
-    case PG_GLU_GELU: return g / (1.0f + expf(-1.5957691216f * g * (1.0f + 0.044715f * (g * g)))); /* 2 sqrt(2 / pi) */
-    case PG_GLU_OSS: return g / (1.0f + expf(-1.702f * g));
-    default: return g / (1.0f + expf(-g));
+    case PG_GLU_GELU:
+        return g / (1.0f + pg_exp(-1.5957691216f * g * (1.0f + 0.044715f * (g * g)))); /* 2 sqrt(2 / pi) */
+    case PG_GLU_OSS: return g / (1.0f + pg_exp(-1.702f * g));
+    default: return g / (1.0f + pg_exp(-g));
     }
 }
 

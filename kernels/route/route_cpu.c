@@ -28,17 +28,21 @@ static int best_of(const float *c, const char *taken, int n)
     return best;
 }
 
+static void softmax(float *p, int n)
+{
+    float top = -INFINITY, sum = 0, keep;
+    pg_softmax(&top, &sum, &keep, p, n, 1, n, 1.0f);
+    for (int i = 0; i < n; i++) p[i] /= sum;
+}
+
 static void score_all(const pg_router *r, const float *x, float *p)
 {
     const int E = r->n_expert;
     if (r->score == PG_SCORE_SIGMOID) {
         for (int e = 0; e < E; e++) p[e] = 1.0f / (1.0f + expf(-x[e]));
     } else if (r->score == PG_SCORE_SOFTMAX) {
-        float top = -INFINITY, sum = 0;
-        for (int e = 0; e < E; e++)
-            if (x[e] > top) top = x[e];
-        for (int e = 0; e < E; e++) sum += p[e] = expf(x[e] - top);
-        for (int e = 0; e < E; e++) p[e] /= sum;
+        memcpy(p, x, (size_t)E * sizeof *p);
+        softmax(p, E);
     } else {
         memcpy(p, x, (size_t)E * sizeof *p);
     }
@@ -98,10 +102,8 @@ static void route_row(void *arg, int row, int lane)
     if (r->group_rule != PG_GROUP_NONE && r->n_group > 1) limit_groups(r, c, taken);
     select_best(c, taken, E, X, w, pick);
     for (int i = 0; i < X; i++) w[i] = p[pick[i]];
-    if (r->score == PG_SCORE_TOPK_SOFTMAX) { /* w[0] is the largest */
-        const float top = w[0];
-        for (int i = 0; i < X; i++) sum += w[i] = expf(w[i] - top);
-        for (int i = 0; i < X; i++) w[i] /= sum;
+    if (r->score == PG_SCORE_TOPK_SOFTMAX) {
+        softmax(w, X);
     } else if (r->renorm) {
         for (int i = 0; i < X; i++) sum += w[i];
         for (int i = 0; i < X; i++) w[i] /= sum + 1e-20f;

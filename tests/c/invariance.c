@@ -1,5 +1,6 @@
 /* Arithmetic belongs to the token: for every family, chunks of any size, neighbours in the batch and the number of
- * threads leave the same bits in the logits; a seed gives the same tokens whatever else runs. */
+ * threads leave the same bits in the logits, and so do the instruction sets that this machine has; a seed gives the same
+ * tokens whatever else runs. */
 #include "golden.h"
 
 enum { N = 70, DECODE_FROM = 41 };
@@ -90,6 +91,27 @@ static void check_engine(const char *path, pg_engine *e, const int32_t *ids, con
     drain(e);
 }
 
+/* One after the other, with no other engine open: a process has one choice of kernels. */
+static void check_levels(const char *path, const char *precision, const int32_t *ids, const float *want, size_t n)
+{
+    static const char *const levels[] = { "ref", "avx2", "avx512" };
+    const char *set = getenv("PERIGEE_ISA");
+    char *before = set ? strdup(set) : NULL;
+    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
+        int V = 0;
+        pg_error err = { 0 };
+        setenv("PERIGEE_ISA", levels[i], 1);
+        pg_engine *e = golden_open(path, precision, 2, &err);
+        float *got = e ? copy_logits(e, ids, N, 0, DECODE_FROM, &V) : NULL;
+        CHECK(got && same_bits(got, want, n), "%s: kernels of level %s: other bits %s", path, levels[i], err.text);
+        free(got);
+        pg_close(e);
+    }
+    unsetenv("PERIGEE_ISA");
+    if (before) setenv("PERIGEE_ISA", before, 1);
+    free(before);
+}
+
 static void check_model(const char *path, const char *precision)
 {
     pg_error err = { 0 };
@@ -97,15 +119,15 @@ static void check_model(const char *path, const char *precision)
     pg_info info;
     int32_t ids[N], alone[24], crowd[24];
     int V = 0;
+    float *want = NULL;
     CHECK(one && three, "%s: %s", path, err.text);
     if (one && three && pg_engine_info(one, &info, NULL) == PG_OK) {
         make_ids(ids, N, info.n_vocab, 5);
-        float *want = copy_logits(one, ids, N, 0, DECODE_FROM, &V);
+        want = copy_logits(one, ids, N, 0, DECODE_FROM, &V);
         if (want) {
             check_engine(path, one, ids, want, (size_t)N * (size_t)V, V, "one lane");
             check_engine(path, three, ids, want, (size_t)N * (size_t)V, V, "three lanes");
         }
-        free(want);
         const int n = generate(one, ids, 11, alone, 24);
         add_neighbours(three, info.n_vocab, 4);
         CHECK(generate(three, ids, 11, crowd, 24) == n && n == 24 && !memcmp(alone, crowd, sizeof alone),
@@ -113,6 +135,8 @@ static void check_model(const char *path, const char *precision)
     }
     pg_close(one);
     pg_close(three);
+    if (want) check_levels(path, precision, ids, want, (size_t)N * (size_t)V);
+    free(want);
 }
 
 static void check_folder(const char *models)

@@ -1,7 +1,6 @@
 /* rows: every variant of every row kernel in variants.def that this machine has, against its reference. A listed row
  * without a test does not compile. The references themselves are held to the formats' formulas in rows_formats.c and
  * to double precision in rows_float.c. */
-#include "rows_close.h"
 #include "rows_exact.h"
 #include "rows_qmul.h"
 
