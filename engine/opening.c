@@ -1,8 +1,8 @@
-/* opening.c: an engine is built in a thread of its own, so that callers can show progress and change their mind. */
+/* opening.c: an engine is built in the background, so that callers can show progress and change their mind. */
+#include "background.h"
 #include "pack.h"
 #include "sched/sched.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,52 +11,27 @@ struct pg_opening {
     char *path;
     pg_options options;
     char device[32], kv_type[16], precision[16];
-    pthread_t thread;
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    double done, total, seen;
-    int ready, cancelled;
+    pg_background task;
     pg_engine *engine;
-    int rc;
-    pg_error error;
 };
 
-static int show_progress(void *ud, double done, double total)
+static int run_opening(void *ud, pg_background *task, pg_error *err)
 {
     pg_opening *p = ud;
-    pthread_mutex_lock(&p->lock);
-    p->done = done;
-    p->total = total;
-    const int cancelled = p->cancelled;
-    pthread_cond_broadcast(&p->changed);
-    pthread_mutex_unlock(&p->lock);
-    return cancelled ? PG_ECANCELLED : PG_OK;
-}
-
-static void *run_opening(void *ud)
-{
-    pg_opening *p = ud;
-    pg_error err = { 0 };
     pg_engine *e = pg_engine_new();
-    int rc = e ? pg_engine_build(e, p->path, &p->options, &err) : pg_fail(&err, PG_EMEMORY, "no memory for an engine");
-    if (rc >= 0) rc = pg_pack_run(e->model, e->info.threads, p->options.use_mlock, show_progress, p, &err);
-    if (rc == PG_ECANCELLED) pg_fail(&err, rc, "opening %s was cancelled", p->path);
-    if (rc >= 0) rc = pg_engine_start(e, &err);
-    if (rc < 0) pg_close(e);
-    pthread_mutex_lock(&p->lock);
-    p->engine = rc < 0 ? NULL : e;
-    p->rc = rc;
-    p->error = err;
-    p->ready = 1;
-    pthread_cond_broadcast(&p->changed);
-    pthread_mutex_unlock(&p->lock);
-    return NULL;
+    int rc = e ? pg_engine_build(e, p->path, &p->options, err) : pg_fail(err, PG_EMEMORY, "no memory for an engine");
+    if (rc >= 0) rc = pg_pack_run(e->model, e->info.threads, p->options.use_mlock, pg_background_tell, task, err);
+    if (rc == PG_ECANCELLED) pg_fail(err, rc, "opening %s was cancelled", p->path);
+    if (rc >= 0) rc = pg_engine_start(e, err);
+    if (rc < 0)
+        pg_close(e);
+    else
+        p->engine = e;
+    return rc;
 }
 
 static void free_opening(pg_opening *p)
 {
-    pthread_cond_destroy(&p->changed);
-    pthread_mutex_destroy(&p->lock);
     free(p->path);
     free(p);
 }
@@ -72,7 +47,6 @@ static void keep_text(char *to, size_t size, const char **text)
 int pg_open_begin(const char *path, const pg_options *options, pg_opening **out, pg_error *err)
 {
     pg_opening *p = calloc(1, sizeof *p);
-    pthread_condattr_t attr;
     if (!path || !out) {
         free(p);
         return pg_fail(err, PG_EINVAL, "pg_open needs a path and a place for the engine");
@@ -81,11 +55,6 @@ int pg_open_begin(const char *path, const pg_options *options, pg_opening **out,
         free(p);
         return pg_fail(err, PG_EMEMORY, "no memory to open %s", path);
     }
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_mutex_init(&p->lock, NULL);
-    pthread_cond_init(&p->changed, &attr);
-    pthread_condattr_destroy(&attr);
     if (options)
         p->options = *options;
     else
@@ -96,8 +65,7 @@ int pg_open_begin(const char *path, const pg_options *options, pg_opening **out,
     keep_text(p->kv_type, sizeof p->kv_type, &p->options.kv_type);
     keep_text(p->precision, sizeof p->precision, &p->options.precision);
     int rc = pg_options_check(&p->options, err);
-    if (rc >= 0 && pthread_create(&p->thread, NULL, run_opening, p))
-        rc = pg_fail(err, PG_EMEMORY, "no thread to open %s in", path);
+    if (rc >= 0) rc = pg_background_start(&p->task, run_opening, p, err);
     if (rc < 0)
         free_opening(p);
     else
@@ -107,41 +75,23 @@ int pg_open_begin(const char *path, const pg_options *options, pg_opening **out,
 
 int pg_open_poll(pg_opening *p, int32_t timeout_ms, double *done, double *total, pg_error *err)
 {
-    if (!p) return pg_fail(err, PG_EINVAL, "no opening");
-    const double until = pg_now_ms() + timeout_ms;
-    const struct timespec at = { (time_t)(until * 1e-3), (long)(fmod(until, 1e3) * 1e6) };
-    int timed_out = timeout_ms == 0;
-    pthread_mutex_lock(&p->lock);
-    while (!p->ready && p->done == p->seen && !timed_out)
-        timed_out = timeout_ms < 0 ? pthread_cond_wait(&p->changed, &p->lock)
-                                   : pthread_cond_timedwait(&p->changed, &p->lock, &at);
-    p->seen = p->done;
-    if (done) *done = p->done;
-    if (total) *total = p->total;
-    const int rc = !p->ready ? 0 : p->rc < 0 ? p->rc : 1;
-    if (rc < 0 && err) *err = p->error;
-    pthread_mutex_unlock(&p->lock);
-    return rc;
+    return p ? pg_background_poll(&p->task, timeout_ms, done, total, err) : pg_fail(err, PG_EINVAL, "no opening");
 }
 
 int pg_open_finish(pg_opening *p, pg_engine **out, pg_error *err)
 {
     if (!p || !out) return pg_fail(err, PG_EINVAL, "pg_open_finish needs an opening and a place for the engine");
-    pthread_join(p->thread, NULL);
-    const int rc = p->rc;
+    const int rc = pg_background_join(&p->task, err);
     *out = p->engine;
-    if (rc < 0 && err) *err = p->error;
     free_opening(p);
-    return rc < 0 ? rc : PG_OK;
+    return rc;
 }
 
 void pg_open_cancel(pg_opening *p)
 {
     pg_engine *e;
     if (!p) return;
-    pthread_mutex_lock(&p->lock);
-    p->cancelled = 1;
-    pthread_mutex_unlock(&p->lock);
+    pg_background_cancel(&p->task);
     if (pg_open_finish(p, &e, NULL) >= 0) pg_close(e);
 }
 

@@ -357,6 +357,54 @@ PG_API const char *pg_token_text(pg_tokenizer *t, int32_t id);
 /** The model's chat template (Jinja) or NULL; lives as long as t. */
 PG_API const char *pg_chat_template(pg_tokenizer *t);
 
+/* ---- quantising --------------------------------------------------------------------------------------------------- */
+
+/* How to quantise; pg_quantize_options_init gives every field its default.
+ * Types: f16, bf16, q8_0, q6_k, q5_1, q5_0, q5_k, q4_k, q4_0: (almost) all matrices in that format; q5_k_m, q4_k_m: with
+ * more bits where they matter most; mxfp4: routed experts in MXFP4, all else in Q8_0; copy: nothing is quantised (to
+ * pack a file). In all of them norms, biases and the router stay F32; rows that are not whole blocks of 256 get a format
+ * of 32, those that are not whole blocks of 32 get F16. */
+typedef struct pg_quantize_options {
+    const char *type;    /* default "q4_k_m" */
+    const char *imatrix; /* file that says how much each input of a matrix matters; NULL: all alike */
+    int32_t threads;     /* 0: PERIGEE_THREADS, else the cores this process may use */
+    int32_t pack;        /* 1: store matrices as the engine wants them in memory: it maps them as they are, and all
+                          * processes share them; only perigee reads such a file */
+    int32_t requantize;  /* 1: take a model that is quantised already, at a loss */
+} pg_quantize_options;
+
+PG_API void pg_quantize_options_init(pg_quantize_options *options);
+
+/* What was written. */
+typedef struct pg_quantize_report {
+    double bytes_in, bytes_out;    /* of all tensors */
+    int32_t n_tensor, n_quantised; /* in all; those in a quantised format now */
+    int32_t n_packed, n_weighted;  /* packed; quantised with an entry of the imatrix */
+    char types[256];               /* formats and how many tensors have them: "q4_k 120, q6_k 25, f32 61" */
+} pg_quantize_report;
+
+typedef struct pg_quantizing pg_quantizing;
+
+/** Quantise a model file in the background: begin, then poll until it returns 1 (written) or < 0 (failed), then finish.
+ *  The output appears under its name when it is whole, in the place of a file that had it; until then it grows beside it
+ *  under a name that ends in ".part", and goes away if anything fails.
+ *  @param in      a GGUF file (or the first of its shards) in F32, F16 or BF16; all its keys are kept
+ *  @param out     the file to write
+ *  @param options NULL: all defaults
+ *  pg_quantize_poll waits up to timeout_ms (0: not at all, < 0: until something changes) and reports bytes done of
+ *  total, of the input. pg_quantize_finish hands over the report (NULL: not wanted) and frees the handle; it waits if
+ *  called early. pg_quantize_cancel gives it up and frees it.
+ *  @return PG_OK | PG_EINVAL (options; input is quantised already; nothing to pack) | PG_ENOTFOUND | PG_EFORMAT (also: a
+ *          weight is NaN or infinite, the tensor is named) | PG_EUNSUPPORTED | PG_EMEMORY | PG_EIO (disk full ...) |
+ *          PG_ELIMIT
+ *  Threads: one at a time for each handle.
+ *  Source: block formats and mixes of GGML; factors by least squares, weighted by the imatrix. */
+PG_API int pg_quantize_begin(const char *in, const char *out, const pg_quantize_options *options,
+                             pg_quantizing **handle, pg_error *err);
+PG_API int pg_quantize_poll(pg_quantizing *quantizing, int32_t timeout_ms, double *done, double *total, pg_error *err);
+PG_API int pg_quantize_finish(pg_quantizing *quantizing, pg_quantize_report *report, pg_error *err);
+PG_API void pg_quantize_cancel(pg_quantizing *quantizing);
+
 /* CDEF end */
 
 #ifdef __cplusplus

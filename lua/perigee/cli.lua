@@ -6,7 +6,7 @@ local common = require "perigee.cli.common"
 
 local M = {}
 
-local COMMANDS = { "run", "info", "score", "bench", "imatrix" }
+local COMMANDS = { "run", "info", "score", "bench", "quantize", "imatrix" }
 
 local OVERVIEW = [[
 perigee: a mixture-of-experts language-model engine.
@@ -18,6 +18,7 @@ Commands:
   info                         %s
   score                        %s
   bench                        %s
+  quantize                     %s
   imatrix                      %s
   help [COMMAND]               show this help, or that of a command
 

@@ -14,6 +14,7 @@ local lib = require "perigee.ffi"
 local memory = require "perigee.memory"
 local model = require "perigee.model"
 local options = require "perigee.options"
+local quantize = require "perigee.quantize"
 local Engine = require "perigee.engine"
 local Tokenizer = require "perigee.tokenizer"
 
@@ -77,6 +78,30 @@ perigee.version = lib.version
 -- @tfield ?boolean force skip the check that everything fits into memory; default false
 -- @tfield ?function progress called with done, total (bytes) and what ("load") while the model is opened; an error that
 -- it raises gives the opening up and passes through
+
+--- How to quantise a model file.
+-- @table quantize_options
+-- @tfield string input a GGUF file (or the first of its shards) in F32, F16 or BF16
+-- @tfield string output the file to write; one of that name is replaced when the new one is whole
+-- @tfield ?string type "q4_k_m" (the default), "q8_0", "q6_k", "q5_k_m", "q5_k", "q5_1", "q5_0", "q4_k", "q4_0",
+-- "mxfp4" (routed experts, all else q8_0), "f16", "bf16" or "copy" (nothing is quantised: to pack a file as it is)
+-- @tfield ?string imatrix a file that @{imatrix} wrote: how much each input of a matrix matters
+-- @tfield ?boolean pack store matrices as the engine wants them in memory: it maps them as they are, processes share
+-- them, and only perigee reads such a file; default false
+-- @tfield ?boolean requantize take a model that is quantised already, at a loss; default false
+-- @tfield ?number threads 0: PERIGEE_THREADS, else the cores this process may use
+-- @tfield ?function progress called with done, total (bytes of the input) and what ("quantize"); an error that it
+-- raises gives the file up and passes through
+
+--- What @{quantize} wrote.
+-- @table quantize_report
+-- @tfield number bytes_in of all tensors
+-- @tfield number bytes_out
+-- @tfield number tensors
+-- @tfield number quantised tensors in a quantised format now
+-- @tfield number packed
+-- @tfield number weighted tensors with an entry of the imatrix
+-- @tfield string types formats and how many tensors have them: "q4_k 120, q6_k 25, f32 61"
 
 local function check_path(where, path, level)
    if path ~= nil then options.expect(where, "path", path, "string", level + 1) end
@@ -194,6 +219,15 @@ function perigee.imatrix(path, opts)
    check_path("perigee.imatrix", path, 2)
    local result, message, code = imatrix.run(path, opts, 2)
    return result, message, code
+end
+
+--- Write a model file in another storage format.
+-- @tparam quantize_options opts
+-- @treturn ?quantize_report nil, message, code
+-- @usage assert(perigee.quantize { input = "model-bf16.gguf", output = "model-q4_k_m.gguf", type = "q4_k_m" })
+function perigee.quantize(opts)
+   local report, message, code = quantize.quantize(opts, 2)
+   return report, message, code
 end
 
 return perigee --[[@as perigee]]
