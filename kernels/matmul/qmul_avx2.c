@@ -1,4 +1,4 @@
-/* qmul, AVX2: 32 columns of 8 outputs are eight registers of codes; they are decoded once and all rows stream past them.
+/* qmul, AVX2: 32 columns of 8 outputs are eight registers of codes, decoded once, and all rows stream past them.
  *
  * maddubs multiplies unsigned by signed bytes and adds pairs into 16 bits; as many registers of such pairs are added
  * there as cannot overflow, then they are widened. Codes with an offset go in as stored, and offset times the sum of
@@ -84,6 +84,15 @@ INLINE __m256 meet(__m256 y, const uint8_t *w, const pg_q8 *x, int s, int h, con
     return apply(y, f.factors(w, s, h), x, total[0], total[f.by16], _mm256_setzero_si256(), f);
 }
 
+/* Asks for half a block in ascending order. Where the parts of a block are read with each other, a processor's own
+ * prefetch does not follow them from memory; measured: Q6_K arrives 1.9 times as fast, Q5_K 1.1 times. */
+INLINE void touch(const uint8_t *w, int s, const format8 f)
+{
+    if (!f.is_mixed || s % 4) return;
+    for (int i = f.bytes * s / f.parts / 64; i < f.bytes * (s + 4) / f.parts / 64; i++)
+        _mm_prefetch((const char *)w + 64 * i, _MM_HINT_T0);
+}
+
 /* One row: its sums stay in registers. */
 INLINE void qmul1(float *y, const uint8_t *w, const pg_q8 *x, int64_t k, const format8 f)
 {
@@ -91,6 +100,7 @@ INLINE void qmul1(float *y, const uint8_t *w, const pg_q8 *x, int64_t k, const f
     for (; k > 0; k -= 32 * f.parts, w += f.bytes) {
         UNROLL
         for (int s = 0; s < f.parts; s++, x++) {
+            touch(w, s, f);
             a = meet(a, w + f.head, x, s, 0, f);
             b = meet(b, w + f.head, x, s, 1, f);
         }
@@ -152,6 +162,7 @@ INLINE void qmul(float *y, const uint8_t *w, const pg_q8 *x, int n_row, int64_t 
     for (; k > 0; k -= 32 * f.parts, w += f.bytes) {
         UNROLL
         for (int s = 0; s < f.parts; s++, x += n_row) {
+            touch(w, s, f);
             for (int h = 0; h < 2; h++) {
                 tile8 t;
                 decode(&t, w + f.head, s, h, f);
@@ -162,18 +173,18 @@ INLINE void qmul(float *y, const uint8_t *w, const pg_q8 *x, int n_row, int64_t 
 }
 
 /* rows_<type> is a call, so that its registers are its own: inlined, it shares them with the decoding around it. */
-#define F(row, codes, factors, bytes, head, parts, shift, fit, sign, by16, has_min)                          \
-    static __attribute__((noinline)) void rows_##row(float *y, const tile8 *t, const pg_q8 *x, int n_row)    \
-    {                                                                                                        \
-        const int flips = (sign) ? SIGN_FLIPS : 0;                                                           \
-        rows(y, t, x, n_row, (format8){ NULL, NULL, bytes, head, parts, shift, fit, flips, by16, has_min }); \
-    }                                                                                                        \
-    void pg_qmul_##row##_avx2(float *y, const void *panel, const pg_q8 *x, int n_row, int64_t k)             \
-    {                                                                                                        \
-        const format8 f = { c_##codes, f_##factors, bytes, head, parts, shift, fit, sign, by16, has_min };   \
-        if (n_row == 1)                                                                                      \
-            qmul1(y, panel, x, k, f);                                                                        \
-        else                                                                                                 \
-            qmul(y, panel, x, n_row, k, f, rows_##row);                                                      \
+#define F(row, codes, factors, bytes, head, parts, shift, fit, sign, by16, has_min, is_mixed)                          \
+    static __attribute__((noinline)) void rows_##row(float *y, const tile8 *t, const pg_q8 *x, int n_row)              \
+    {                                                                                                                  \
+        const int flips = (sign) ? SIGN_FLIPS : 0;                                                                     \
+        rows(y, t, x, n_row, (format8){ NULL, NULL, bytes, head, parts, shift, fit, flips, by16, has_min, is_mixed }); \
+    }                                                                                                                  \
+    void pg_qmul_##row##_avx2(float *y, const void *panel, const pg_q8 *x, int n_row, int64_t k)                       \
+    {                                                                                                                  \
+        const format8 f = { c_##codes, f_##factors, bytes, head, parts, shift, fit, sign, by16, has_min, is_mixed };   \
+        if (n_row == 1)                                                                                                \
+            qmul1(y, panel, x, k, f);                                                                                  \
+        else                                                                                                           \
+            qmul(y, panel, x, n_row, k, f, rows_##row);                                                                \
     }
 FORMATS8(F)

@@ -39,6 +39,7 @@ typedef struct format8 {
     int fit;           /* so many registers of products may be added in 16 bits */
     int sign;          /* 0: codes have none */
     int by16, has_min; /* factors and minima are for 16 columns; there is a minimum */
+    int is_mixed;      /* the bits of one code come from places that are far apart */
 } format8;
 
 INLINE __m256i dword8(const uint8_t *w, int u, int h)
@@ -85,7 +86,7 @@ INLINE code8 with_sign(__m256i v)
     return (code8){ _mm256_abs_epi8(v), v };
 }
 
-/* ---- blocks of 32 ------------------------------------------------------------------------------------------------- */
+/* ---- blocks of 32 ------------------------------------------------------------------------------------------------ */
 
 /* 16 bytes of nibbles from dword u on: the low ones are columns 0 .. 15, the high ones 16 .. 31. */
 INLINE __m256i nibbles8(const uint8_t *w, int u, int h, int j)
@@ -149,11 +150,11 @@ INLINE factors8 f_mxfp4(const uint8_t *w, int s, int h)
     (void)s;
     const __m256i e = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(w - 16 + 8 * h)));
     const __m256i normal = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
-    const __m256i least = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), _mm256_min_epi32(e, _mm256_set1_epi32(2)));
+    const __m256i least = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), _mm256_min_epi32(e, _mm256_set1_epi32(1)));
     return (factors8){ .d = { _mm256_castsi256_ps(_mm256_max_epi32(normal, least)) } }; /* subnormal: e = 0 and 1 */
 }
 
-/* ---- blocks of 256 ------------------------------------------------------------------------------------------------ */
+/* ---- blocks of 256 ----------------------------------------------------------------------------------------------- */
 
 INLINE code8 c_q2_k(const uint8_t *w, int s, int h, int j)
 {
@@ -270,22 +271,23 @@ INLINE factors8 f_iq2_xxs(const uint8_t *w, int s, int h)
     return (factors8){ .d = { whole_times(odd, _mm256_mul_ps(halves8(w - 32, h), _mm256_set1_ps(0.125f))) } };
 }
 
-/* F(row, code, factors, packed bytes, of them factors, parts, shift, fit, sign, by16, has_min). fit: a code of at most c
- * meets two activations of -127 .. 127 (-128 .. 126 when flipped), so fit * 2 * 127 * c is below 32768. */
-#define FORMATS8(F)                                                   \
-    F(q8_0, q8_0, half, 544, 32, 1, 0, 1, SIGN_TAKEN, 0, 0)           \
-    F(q4_0, q4_0, half, 288, 32, 1, 3, 8, 0, 0, 0)                    \
-    F(q4_1, q4_0, halves, 320, 64, 1, 0, 8, 0, 0, 1)                  \
-    F(q5_0, q5_0, half, 352, 32, 1, 4, 4, 0, 0, 0)                    \
-    F(q5_1, q5_0, halves, 384, 64, 1, 0, 4, 0, 0, 1)                  \
-    F(q2_k, q2_k, q2_k, 1344, 64, 8, 0, 4, 0, 1, 1)                   \
-    F(q3_k, q3_k, q3_k, 1760, 32, 8, 2, 4, 0, 1, 0)                   \
-    F(q4_k, q4_k, k4, 2304, 64, 8, 0, 8, 0, 0, 1)                     \
-    F(q5_k, q5_k, k4, 2816, 64, 8, 0, 4, 0, 0, 1)                     \
-    F(q6_k, q6_k, q6_k, 3360, 32, 8, 5, 2, 0, 1, 0)                   \
-    F(iq4_nl, iq4_nl, half, 288, 32, 1, 0, 1, SIGN_TAKEN, 0, 0)       \
-    F(iq4_xs, iq4_xs, iq4_xs, 2176, 64, 8, 0, 1, SIGN_TAKEN, 0, 0)    \
-    F(iq2_xxs, iq2_xxs, iq2_xxs, 1056, 32, 8, 0, 2, SIGN_TAKEN, 0, 0) \
-    F(mxfp4, mxfp4, mxfp4, 272, 16, 1, 4, 4, 0, 0, 0)
+/* F(row, code, factors, packed bytes, of them factors, parts, shift, fit, sign, by16, has_min, is_mixed).
+ * fit: a code of at most c meets two activations of -127 .. 127 (-128 .. 126 when flipped), so fit * 2 * 127 * c is
+ * below 32768. */
+#define FORMATS8(F)                                                      \
+    F(q8_0, q8_0, half, 544, 32, 1, 0, 1, SIGN_TAKEN, 0, 0, 0)           \
+    F(q4_0, q4_0, half, 288, 32, 1, 3, 8, 0, 0, 0, 0)                    \
+    F(q4_1, q4_0, halves, 320, 64, 1, 0, 8, 0, 0, 1, 0)                  \
+    F(q5_0, q5_0, half, 352, 32, 1, 4, 4, 0, 0, 0, 0)                    \
+    F(q5_1, q5_0, halves, 384, 64, 1, 0, 4, 0, 0, 1, 0)                  \
+    F(q2_k, q2_k, q2_k, 1344, 64, 8, 0, 4, 0, 1, 1, 0)                   \
+    F(q3_k, q3_k, q3_k, 1760, 32, 8, 2, 4, 0, 1, 0, 0)                   \
+    F(q4_k, q4_k, k4, 2304, 64, 8, 0, 8, 0, 0, 1, 0)                     \
+    F(q5_k, q5_k, k4, 2816, 64, 8, 0, 4, 0, 0, 1, 1)                     \
+    F(q6_k, q6_k, q6_k, 3360, 32, 8, 5, 2, 0, 1, 0, 1)                   \
+    F(iq4_nl, iq4_nl, half, 288, 32, 1, 0, 1, SIGN_TAKEN, 0, 0, 0)       \
+    F(iq4_xs, iq4_xs, iq4_xs, 2176, 64, 8, 0, 1, SIGN_TAKEN, 0, 0, 0)    \
+    F(iq2_xxs, iq2_xxs, iq2_xxs, 1056, 32, 8, 0, 2, SIGN_TAKEN, 0, 0, 0) \
+    F(mxfp4, mxfp4, mxfp4, 272, 16, 1, 4, 4, 0, 0, 0, 0)
 
 #endif

@@ -27,13 +27,13 @@ static inline void qmul_fill_row(pg_q8 *x, int kind, int last)
 /* n stored blocks of this kind. */
 static inline void qmul_fill_blocks(uint8_t *w, pg_dtype type, int n, int kind)
 {
-    static const int ends[] = { 0xff, 0x80, 0x00, 0x7f }; /* codes and scales at the ends of their ranges */
+    static const int ends[] = { 0xff, 0x80, 0x00, 0x7f, 0x77 }; /* codes and scales at the ends of their ranges */
     const pg_dtype_info *info = pg_dtype_get(type);
     const int d = rows_factor_at(type), m = rows_min_at(type);
     rows_fill_blocks(w, type, (int64_t)n * info->block);
     for (int i = 0; i < n; i++, w += info->bytes) {
         if (kind == QMUL_LARGEST) {
-            memset(w, ends[rows_below(4)], (size_t)info->bytes);
+            memset(w, ends[rows_below(5)], (size_t)info->bytes);
             if (type == PG_MXFP4) w[0] = 127;
             if (d >= 0) rows_put_half(w + d, 1.0f);
             if (m >= 0) rows_put_half(w + m, -2.0f);
