@@ -151,6 +151,31 @@ function perigee.bench(path, opts) end
 ---@return perigee.Code? code
 function perigee.imatrix(path, opts) end
 
+---@class perigee.QuantizeOptions
+---@field input string
+---@field output string
+---@field type? "f16"|"bf16"|"q8_0"|"q6_k"|"q5_k_m"|"q5_k"|"q5_1"|"q5_0"|"q4_k_m"|"q4_k"|"q4_0"|"mxfp4"|"copy"
+---@field imatrix? string
+---@field pack? boolean
+---@field requantize? boolean
+---@field threads? integer
+---@field progress? fun(done: number, total: number, what: string)
+
+---@class perigee.QuantizeReport
+---@field bytes_in number
+---@field bytes_out number
+---@field tensors integer
+---@field quantised integer
+---@field packed integer
+---@field weighted integer
+---@field types string
+
+---@param opts perigee.QuantizeOptions
+---@return perigee.QuantizeReport? report
+---@return string? message
+---@return perigee.Code? code
+function perigee.quantize(opts) end
+
 ---@class perigee.Engine
 ---@field path string
 local Engine = {}

@@ -55,6 +55,7 @@ describe("annotations", function()
    it("have the options that are checked", function()
       assert.same(spec("lua/perigee/engine.lua", "OPEN"), fields "perigee.OpenOptions")
       assert.same(spec("lua/perigee/engine.lua", "GENERATE"), fields "perigee.GenerateOptions")
+      assert.same(spec("lua/perigee/quantize.lua", "OPTIONS"), fields "perigee.QuantizeOptions")
    end)
 
    it("and the reference name the same fields", function()
@@ -62,7 +63,8 @@ describe("annotations", function()
          OpenOptions = { "init", "open_options" }, Info = { "init", "info" },
          GenerateOptions = { "engine", "generate_options" }, Stats = { "engine", "stats" },
          Event = { "request", "event" }, Result = { "request", "result" }, Choice = { "request", "choice" },
-         TokenizerInfo = { "tokenizer", "info" },
+         TokenizerInfo = { "tokenizer", "info" }, QuantizeOptions = { "init", "quantize_options" },
+         QuantizeReport = { "init", "quantize_report" },
       } do
          local names = documented("lua/perigee/" .. place[1] .. ".lua", place[2])
          assert.is_not_nil(next(names), class)
