@@ -100,6 +100,23 @@ describe("a request", function()
       assert.same({ 10, 10 }, n)
    end)
 
+   it("takes its prompt in chunks, to the same end", function()
+      local ids = assert(engine:encode(PROMPT))
+      local options = { max_new = 8, temperature = 0, logprobs = 1 }
+      local whole = alone(ids, options)
+      local before = helper.settle(engine)
+      options.chunk = 2
+      local result, after = alone(ids, options), helper.settle(engine)
+      assert.same(whole.tokens, result.tokens)
+      assert.same(whole.logprobs, result.logprobs)
+      assert.equal(math.ceil(#ids / 2) + 7, after.steps - before.steps)
+      assert.is_true(after.last_seconds > 0 and after.last_seconds <= after.busy_seconds - before.busy_seconds)
+      options.chunk = -1
+      local nothing, message, code = engine:generate(ids, options)
+      assert.same({ nil, "invalid" }, { nothing, code })
+      assert.matches("chunk is -1", message, 1, true)
+   end)
+
    it("ends when cancelled, and keeps what it has", function()
       local request = assert(engine:generate(PROMPT, { ignore_eos = true, seed = 3 }))
       local some = request:pieces()()
