@@ -238,7 +238,8 @@ typedef struct pg_event {
 } pg_event;
 
 /** Collect events of all requests, oldest first within a request. A request whose reader is slow waits; nothing is
- *  lost. After DONE or FAIL an id is gone.
+ *  lost. After DONE or FAIL an id is gone. A reader that waits, here or on pg_fd, is woken at most every 2 ms while more
+ *  events are about to come: it then finds several.
  *  @param timeout_ms 0: do not wait; < 0: wait until there is an event
  *  @return number of events written, 0 .. max (0: the time is over, nothing is in flight, or a signal arrived) | PG_E*
  *  Threads: any, one at a time. */
