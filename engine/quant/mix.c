@@ -92,6 +92,19 @@ int pg_mix_may_pack(const pg_source_tensor *t)
     return shape[2] > 1 || !(holds(t->name, "attn_k_b.") || holds(t->name, "attn_v_b."));
 }
 
+int pg_mix_is_expert(const pg_source_tensor *t)
+{
+    static const char *const alone[] = { ".ffn_gate.", ".ffn_up.", ".ffn_down." }; /* an expert's number follows */
+    const pg_text name = t->name;
+    if (holds(name, "_exps.")) return pg_mix_is_matrix(t);
+    for (int i = 0; i < 3; i++) {
+        const char *at = memmem(name.data, name.n, alone[i], strlen(alone[i]));
+        const char *next = at ? at + strlen(alone[i]) : NULL;
+        if (next && next < name.data + name.n && *next >= '0' && *next <= '9') return pg_mix_is_matrix(t);
+    }
+    return 0;
+}
+
 static int deserves_more(const pg_mix_model *model, pg_text name)
 {
     const int layer = layer_of(name), n = model->n_layer;
@@ -114,7 +127,7 @@ pg_dtype pg_mix_type(const pg_mix *mix, const pg_mix_model *model, const pg_sour
     if (mix->copy) return now;
     if (!pg_mix_is_matrix(t)) return now == PG_F16 || now == PG_BF16 ? PG_F32 : now;
     pg_dtype type = is_head ? mix->head : mix->base;
-    if (mix->experts != NONE && holds(t->name, "_exps.")) type = mix->experts;
+    if (mix->experts != NONE && pg_mix_is_expert(t)) type = mix->experts;
     if (mix->more != NONE && deserves_more(model, t->name)) type = mix->more;
     return fitting(type, t->view.shape[0]);
 }

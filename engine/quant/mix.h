@@ -30,6 +30,9 @@ pg_mix_model pg_mix_look(const pg_source *s);
  * router (whose small errors send tokens to other experts). */
 int pg_mix_is_matrix(const pg_source_tensor *t);
 
+/* Whether it is a matrix of routed experts, stacked or (oldest Mixtral files) of one. */
+int pg_mix_is_expert(const pg_source_tensor *t);
+
 /* The format a tensor gets. */
 pg_dtype pg_mix_type(const pg_mix *mix, const pg_mix_model *model, const pg_source_tensor *t);
 

@@ -103,6 +103,7 @@ static int choose_all(pg_quantizing *q, pg_error *err)
     const pg_mix_model model = pg_mix_look(q->source);
     const int n = pg_source_n_tensor(q->source);
     int64_t widest = 1, slab = SLAB;
+    int n_expert = 0;
     q->target = calloc((size_t)n, sizeof *q->target);
     for (int i = 0; q->target && i < n; i++) {
         const pg_source_tensor *t = pg_source_tensor_at(q->source, i);
@@ -111,6 +112,7 @@ static int choose_all(pg_quantizing *q, pg_error *err)
         const int64_t panel = pg_quant_bytes(q->target[i].type, 1, t->view.shape[0], PG_PANEL);
         widest = t->view.shape[0] > widest ? t->view.shape[0] : widest;
         slab = panel > slab && !q->target[i].raw ? panel : slab;
+        n_expert += pg_mix_is_expert(t);
         q->report.n_packed += q->target[i].packed;
         q->report.n_quantised += pg_dtype_is_quant(q->target[i].type);
         q->report.n_weighted += q->importance && pg_mix_is_matrix(t) && pg_importance_has(q->importance, t);
@@ -120,6 +122,9 @@ static int choose_all(pg_quantizing *q, pg_error *err)
     q->slab = malloc((size_t)slab);
     if (!q->target || !q->column || !q->slab)
         return pg_fail(err, PG_EMEMORY, "%s: not enough memory to quantise it", q->in);
+    if (q->mix->experts != PG_DTYPE_NONE && n_expert == 0)
+        return pg_fail(err, PG_EINVAL, "%s: has no routed experts, which type %s is for; take q8_0 or q4_k_m", q->in,
+                       q->mix->name);
     if (q->pack && q->report.n_packed == 0)
         return pg_fail(err, PG_EINVAL,
                        "%s: with type %s it has no matrix that can be packed; only quantised ones are packed", q->in,

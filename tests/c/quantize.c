@@ -79,7 +79,17 @@ static void check_order_and_tied(void)
     CHECK(s && pg_source_tensor_at(s, 0)->name.n == 19, "order");
     pg_source_close(s);
     scratch_remove(folder, "out.gguf");
+    const result dense = quantize("tied.gguf", "out.gguf", type("mxfp4"));
+    CHECK(dense.rc == PG_EINVAL && strstr(dense.err.text, "no routed experts"), "%s", dense.err.text);
     scratch_remove(folder, "tied.gguf");
+    g = gguf_new(); /* experts one by one, and a dense layer beside them */
+    key_text(&g, "general.architecture", "test");
+    tensor(&g, "blk.0.ffn_down.weight", 256, 4, 1, 30);
+    tensor(&g, "blk.1.ffn_down.13.weight", 256, 4, 1, 30);
+    write_model("alone.gguf", &g);
+    CHECK(!strcmp(quantize("alone.gguf", "out.gguf", type("mxfp4")).report.types, "q8_0 1, mxfp4 1"), "experts alone");
+    scratch_remove(folder, "alone.gguf");
+    scratch_remove(folder, "out.gguf");
 }
 
 /* ---- packing ---- */
