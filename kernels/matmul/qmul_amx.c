@@ -125,13 +125,13 @@ INLINE void qmul(float *y, const uint8_t *w, const pg_q8 *x, int n_row, int64_t 
     _tile_release();
 }
 
-#define F(row, codes, factors, bytes, head, parts, offset, by16, has_min)                           \
-    void pg_qmul_##row##_amx(float *y, const void *panel, const pg_q8 *x, int n_row, int64_t k)     \
-    {                                                                                               \
-        if (n_row < LEAST)                                                                          \
-            pg_qmul_##row##_avx512(y, panel, x, n_row, k);                                          \
-        else                                                                                        \
-            qmul(y, panel, x, n_row, k,                                                             \
-                 (format512){ c_##codes, f_##factors, bytes, head, parts, offset, by16, has_min }); \
+#define F(row, codes, factors, bytes, head, parts, offset, by16, has_min, is_mixed)                           \
+    void pg_qmul_##row##_amx(float *y, const void *panel, const pg_q8 *x, int n_row, int64_t k)               \
+    {                                                                                                         \
+        if (n_row < LEAST)                                                                                    \
+            pg_qmul_##row##_avx512(y, panel, x, n_row, k);                                                    \
+        else                                                                                                  \
+            qmul(y, panel, x, n_row, k,                                                                       \
+                 (format512){ c_##codes, f_##factors, bytes, head, parts, offset, by16, has_min, is_mixed }); \
     }
 FORMATS512(F)

@@ -1,7 +1,7 @@
 /* qmul, AVX-512 with VNNI: 32 columns of 16 outputs are eight registers of codes; they are decoded once and all rows
  * stream past them, one product instruction for 64 weights. A row's 16 sums are one register; rows wait for nobody, so
- * the processor overlaps their chains. Weights are read strictly forward, which the processor's own prefetchers follow up
- * to the speed of memory; asking for lines ahead only slowed that down. */
+ * the processor overlaps their chains. Weights are read forward, which the processor's own prefetch
+ * follows up to the speed of memory; asking for lines ahead only slowed that down. */
 #include "../cpu/isa.h"
 #include "qmul_codes_avx512.h"
 
@@ -35,6 +35,14 @@ INLINE __m512 meet(__m512 y, const __m512i c[8], const __m512 d[2], const __m512
     return _mm512_fmadd_ps(m[1], _mm512_set1_ps(x->d * (float)high), y);
 }
 
+/* Asks for half a block in ascending order: the processor's own prefetch follows that from memory, but not the order in
+ * which mixed parts are read. Measured: Q6_K arrives 1.5 times as fast, Q4_K 1.05 times. */
+INLINE void touch(const uint8_t *w, int s, const format512 f)
+{
+    for (int i = f.bytes * s / f.parts / 64; s % 4 == 0 && i < f.bytes * (s + 4) / f.parts / 64; i++)
+        _mm_prefetch((const char *)w + 64 * i, _MM_HINT_T0);
+}
+
 INLINE void qmul(float *y, const uint8_t *w, const pg_q8 *x, int n_row, int64_t k, const format512 f)
 {
     __m512i c[8];
@@ -44,6 +52,7 @@ INLINE void qmul(float *y, const uint8_t *w, const pg_q8 *x, int n_row, int64_t 
         for (; k > 0; k -= 32 * f.parts, w += f.bytes) {
             UNROLL
             for (int s = 0; s < f.parts; s++, x++) {
+                if (f.is_mixed) touch(w, s, f);
                 f.codes(c, w + f.head, s);
                 f.factors(d, m, w + f.head, s);
                 sum = meet(sum, c, d, m, x, f);
@@ -64,9 +73,10 @@ INLINE void qmul(float *y, const uint8_t *w, const pg_q8 *x, int n_row, int64_t 
     }
 }
 
-#define F(row, codes, factors, bytes, head, parts, offset, by16, has_min)                                              \
-    void pg_qmul_##row##_avx512(float *y, const void *panel, const pg_q8 *x, int n_row, int64_t k)                     \
-    {                                                                                                                  \
-        qmul(y, panel, x, n_row, k, (format512){ c_##codes, f_##factors, bytes, head, parts, offset, by16, has_min }); \
+#define F(row, codes, factors, bytes, head, parts, offset, by16, has_min, is_mixed)                       \
+    void pg_qmul_##row##_avx512(float *y, const void *panel, const pg_q8 *x, int n_row, int64_t k)        \
+    {                                                                                                     \
+        qmul(y, panel, x, n_row, k,                                                                       \
+             (format512){ c_##codes, f_##factors, bytes, head, parts, offset, by16, has_min, is_mixed }); \
     }
 FORMATS512(F)

@@ -22,6 +22,7 @@ typedef struct format512 {
     int bytes, head, parts; /* of a packed block, of its factors before w; times 32 columns */
     int offset;             /* of the codes */
     int by16, has_min;      /* d[0] and d[1] for 16 columns each, else d[0] for 32; m likewise */
+    int is_mixed;           /* parts of a block are read with each other, not one after the other */
 } format512;
 
 INLINE __m512i dword(const uint8_t *w, int u)
@@ -277,21 +278,21 @@ INLINE void f_iq2_xxs(__m512 d[2], __m512 m[2], const uint8_t *w, int s)
     d[0] = whole_times(odd, _mm512_mul_ps(halves16(w - 32), _mm512_set1_ps(0.125f)));
 }
 
-/* F(row, codes, factors, packed bytes, of them factors, parts, offset, by16, has_min) */
-#define FORMATS512(F)                                   \
-    F(q8_0, q8_0, half, 544, 32, 1, 128, 0, 0)          \
-    F(q4_0, q4_0, half, 288, 32, 1, 8, 0, 0)            \
-    F(q4_1, q4_0, halves, 320, 64, 1, 0, 0, 1)          \
-    F(q5_0, q5_0, half, 352, 32, 1, 16, 0, 0)           \
-    F(q5_1, q5_0, halves, 384, 64, 1, 0, 0, 1)          \
-    F(q2_k, q2_k, q2_k, 1344, 64, 8, 0, 1, 1)           \
-    F(q3_k, q3_k, q3_k, 1760, 32, 8, 4, 1, 0)           \
-    F(q4_k, q4_k, k4, 2304, 64, 8, 0, 0, 1)             \
-    F(q5_k, q5_k, k4, 2816, 64, 8, 0, 0, 1)             \
-    F(q6_k, q6_k, q6_k, 3360, 32, 8, 32, 1, 0)          \
-    F(iq4_nl, iq4_nl, half, 288, 32, 1, 128, 0, 0)      \
-    F(iq4_xs, iq4_xs, iq4_xs, 2176, 64, 8, 128, 0, 0)   \
-    F(iq2_xxs, iq2_xxs, iq2_xxs, 1056, 32, 8, 43, 0, 0) \
-    F(mxfp4, mxfp4, mxfp4, 272, 16, 1, 12, 0, 0)
+/* F(row, codes, factors, packed bytes, of them factors, parts, offset, by16, has_min, is_mixed) */
+#define FORMATS512(F)                                      \
+    F(q8_0, q8_0, half, 544, 32, 1, 128, 0, 0, 0)          \
+    F(q4_0, q4_0, half, 288, 32, 1, 8, 0, 0, 0)            \
+    F(q4_1, q4_0, halves, 320, 64, 1, 0, 0, 1, 0)          \
+    F(q5_0, q5_0, half, 352, 32, 1, 16, 0, 0, 0)           \
+    F(q5_1, q5_0, halves, 384, 64, 1, 0, 0, 1, 0)          \
+    F(q2_k, q2_k, q2_k, 1344, 64, 8, 0, 1, 1, 1)           \
+    F(q3_k, q3_k, q3_k, 1760, 32, 8, 4, 1, 0, 1)           \
+    F(q4_k, q4_k, k4, 2304, 64, 8, 0, 0, 1, 1)             \
+    F(q5_k, q5_k, k4, 2816, 64, 8, 0, 0, 1, 1)             \
+    F(q6_k, q6_k, q6_k, 3360, 32, 8, 32, 1, 0, 1)          \
+    F(iq4_nl, iq4_nl, half, 288, 32, 1, 128, 0, 0, 0)      \
+    F(iq4_xs, iq4_xs, iq4_xs, 2176, 64, 8, 128, 0, 0, 0)   \
+    F(iq2_xxs, iq2_xxs, iq2_xxs, 1056, 32, 8, 43, 0, 0, 0) \
+    F(mxfp4, mxfp4, mxfp4, 272, 16, 1, 12, 0, 0, 0)
 
 #endif

@@ -221,7 +221,8 @@ static void run(job *j)
     j->parts = (items + j->n_group - 1) / j->n_group;
     if (j->parts > pairs) j->parts = (int)pairs;
     pg_lanes_run(j->c->lanes, hidden_item, j, j->n_group * j->parts);
-    j->width = (int)((panels + items - 1) / items) * PG_PANEL;
+    const int runs = few ? lanes : items; /* each begins anew in every expert's matrix */
+    j->width = (int)((panels + runs - 1) / runs) * PG_PANEL;
     if (j->width > WIDE && !few) j->width = WIDE;
     pg_lanes_run(j->c->lanes, output_item, j, (int)((j->e->n_embd + j->width - 1) / j->width));
 }
