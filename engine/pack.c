@@ -28,7 +28,6 @@ typedef struct region {
     size_t packed;  /* bytes of it that are packed */
     int owned;      /* memory of the model's own */
     int rows;       /* an embedding: it is in the mapping, and single rows are read from there */
-    int stepped;    /* rows of several matrices alternate in it */
     int32_t n_item; /* that pack some of it */
     _Atomic int32_t left;
 } region;
@@ -117,10 +116,6 @@ static int64_t panels(const pg_tensor *w) /* of one matrix */
 {
     return (w->shape[1] + PG_PANEL - 1) / PG_PANEL;
 }
-static int is_dense(const pg_tensor *w)
-{
-    return w->stride[1] == row_bytes(w) && (w->shape[2] == 1 || w->stride[2] == w->shape[1] * w->stride[1]);
-}
 
 static void add_job(pg_pack *p, pg_tensor *w)
 {
@@ -128,7 +123,6 @@ static void add_job(pg_pack *p, pg_tensor *w)
     if (!r) return;
     if (p->job) {
         r->packed += (size_t)(row_bytes(w) * w->shape[1] * w->shape[2]);
-        r->stepped |= !is_dense(w);
         p->job[p->n_job] = (job){ .view = w, .from = *w, .in = r };
     }
     p->n_job++;
@@ -312,19 +306,12 @@ static void pack_item(const pg_pack *p, const item *i)
     }
 }
 
-/* An item's own pages go at once, where no other thread may be reading them; those that it shares with its neighbours
- * when the last item of the region is done. */
-static void give_back(const run *x, const item *i)
+/* Once for each tensor: every such call makes all processors look up, and neighbours share pages. */
+static void give_back(const run *x, region *r)
 {
-    region *r = i->in;
-    if (r->rows || (is_spent(r) && !r->stepped)) {
-        pg_source_drop(i->at, i->n);
-        if (x->forget && !r->rows) pg_source_forget(x->source, i->at, i->n);
-    }
-    if (atomic_fetch_sub(&r->left, 1) == 1 && is_spent(r)) {
-        pg_source_drop(r->at, r->n);
-        if (x->forget) pg_source_forget(x->source, r->at, r->n);
-    }
+    if (atomic_fetch_sub(&r->left, 1) != 1 || !(r->rows || is_spent(r))) return;
+    pg_source_drop(r->at, r->n);
+    if (x->forget && !r->rows) pg_source_forget(x->source, r->at, r->n);
 }
 
 static int load_item(const run *x, const item *i, pg_error *err)
@@ -334,7 +321,7 @@ static int load_item(const run *x, const item *i, pg_error *err)
     if (rc >= 0 && x->lock && !i->job) rc = pg_source_lock(x->source, i->at, i->n, err);
     if (rc < 0 || !i->job) return rc;
     pack_item(x->pack, i);
-    give_back(x, i);
+    give_back(x, i->in);
     return rc;
 }
 
