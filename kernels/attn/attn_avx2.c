@@ -24,11 +24,11 @@ static inline float held(const pg_held *h, int t, int64_t c)
     return h->dtype == PG_F16 ? half_at(row + 2 * c) : pg_bf16_to_f32(load2(row + 2 * c));
 }
 
-/* Fetches bytes [from, to) of what comes after row t. */
-INLINE void fetch(const pg_held *h, int t, int64_t from, int64_t to)
+/* Fetches what comes after rows from .. to - 1. */
+static inline void fetch(const pg_held *h, int from, int to)
 {
-    const char *at = h->soon + t * h->soon_step;
-    for (int64_t b = from; b < to; b += 64) _mm_prefetch(at + b, _MM_HINT_T1);
+    for (const char *at = h->soon + from * h->soon_step; from < to; from++, at += h->soon_step)
+        for (int64_t b = 0; b < h->soon_bytes; b += 64) _mm_prefetch(at + b, _MM_HINT_T1);
 }
 
 /* a[8 / n * i + t] = the 8 sums of query i and key t over columns from .. from + 7 of every 16. */
@@ -51,50 +51,46 @@ INLINE void half_sums(__m256 a[8], const float *const *q, int n, const char *con
     }
 }
 
-/* 8 scores: n queries (1 or 2) and 8 / n keys from `from` on; n and full, whether all keys count, are constants;
- * else n_k do. d is a multiple of 16. */
-INLINE void scores(float *s, int64_t s_step, const float *const *q, int n, const pg_held *k, int from, int full,
-                   int n_k, int64_t d, pg_dtype type)
+/* Scores of n queries (1 or 2, a constant) and 8 / n keys, query by query. d is a multiple of 16. */
+INLINE __m256 scores(const float *const *q, int n, const char *const *key, int64_t d, pg_dtype type)
 {
-    const int n_t = 8 / n;
-    const float *x[2];
-    const char *key[8];
-    UNROLL
-    for (int i = 0; i < n; i++) x[i] = q[i];
-    UNROLL
-    for (int t = 0; t < n_t; t++) key[t] = (const char *)k->at + (from + (full || t < n_k ? t : 0)) * k->step;
     __m256 a[8], b[8];
-    half_sums(a, x, n, key, 0, d, type);
-    half_sums(b, x, n, key, 8, d, type);
+    half_sums(a, q, n, key, 0, d, type);
+    half_sums(b, q, n, key, 8, d, type);
     UNROLL
     for (int i = 0; i < 8; i++) a[i] = _mm256_add_ps(a[i], b[i]);
-    const __m256 out = fold8x8(a, FOLD_ADD);
-    if (full && n == 1) {
-        _mm256_storeu_ps(s, out);
-    } else if (full) {
-        _mm_storeu_ps(s, _mm256_castps256_ps128(out));
-        _mm_storeu_ps(s + s_step, _mm256_extractf128_ps(out, 1));
-    } else {
-        float some[8];
-        _mm256_storeu_ps(some, out);
-        for (int i = 0; i < n; i++) memcpy(s + i * s_step, some + n_t * i, sizeof(float) * (size_t)n_k);
-    }
+    return fold8x8(a, FOLD_ADD);
 }
 
-/* n queries and keys [from, to); n and type are constants. ahead: fetch what comes next. */
+/* n queries and keys [from, to); n and type are constants. soon: fetch what comes next. */
 INLINE void rows(float *s, int64_t s_step, const float *const *q, int n, const pg_held *k, int from, int to, int64_t d,
-                 int ahead, pg_dtype type)
+                 int soon, pg_dtype type)
 {
     const int n_t = 8 / n;
-    for (int t = from; t < to; t += n_t) {
-        const int left = to - t < n_t ? to - t : n_t;
-        if (ahead)
-            for (int i = 0; i < left; i++) fetch(k, t + i, 0, k->soon_bytes);
-        if (left == n_t)
-            scores(s + t, s_step, q, n, k, t, 1, n_t, d, type);
-        else
-            scores(s + t, s_step, q, n, k, t, 0, left, d, type);
+    const int64_t step = k->step;
+    const float *x[2];
+    UNROLL
+    for (int i = 0; i < n; i++) x[i] = q[i];
+    const char *at = (const char *)k->at + from * step, *key[8];
+    int t = from;
+    for (; t + n_t <= to; t += n_t) {
+        UNROLL
+        for (int i = 0; i < n_t; i++, at += step) key[i] = at;
+        if (soon) fetch(k, t, t + n_t);
+        const __m256 y = scores(x, n, key, d, type);
+        if (n == 1) {
+            _mm256_storeu_ps(s + t, y);
+        } else {
+            _mm_storeu_ps(s + t, _mm256_castps256_ps128(y));
+            _mm_storeu_ps(s + t + s_step, _mm256_extractf128_ps(y, 1));
+        }
     }
+    if (t == to) return;
+    float some[8]; /* keys that are not there are the first once more */
+    for (int i = 0; i < n_t; i++) key[i] = at + (i < to - t ? i : 0) * step;
+    if (soon) fetch(k, t, to);
+    _mm256_storeu_ps(some, scores(x, n, key, d, type));
+    for (int i = 0; i < n; i++) memcpy(s + t + i * s_step, some + n_t * i, sizeof(float) * (size_t)(to - t));
 }
 
 INLINE void qk(float *s, int64_t s_step, const float *const *q, int n_q, const pg_held *k, int n_k, int64_t d,
@@ -201,29 +197,45 @@ void pg_softmax_avx2(float *top, float *sum, float *keep, float *s, int64_t s_st
         soften(top + i, sum + i, keep + i, s + i * s_step, s_step, n_q - i < 8 ? n_q - i : 8, n, _mm256_set1_ps(scale));
 }
 
-/* n queries and 8 * wide columns from c; n, wide and type are constants, n * wide is 12 at most. ahead: fetch what comes
- * next. */
-INLINE void output(float *acc, int64_t acc_step, const float *keep, const float *p, int64_t p_step, int n,
-                   const pg_held *v, int n_t, int64_t c, int wide, int64_t d, int ahead, pg_dtype type)
+/* The same 8 * wide columns of some rows, and what is to be fetched with each: `bytes` at soon, if not NULL. */
+typedef struct columns_of {
+    const char *row, *soon;
+    int64_t step, soon_step, bytes;
+} columns_of;
+
+static inline columns_of columns_at(const pg_held *v, int64_t c, int wide, int64_t d, int soon)
+{
+    const int64_t from = v->soon_bytes * c / d;
+    return (columns_of){ .row = (const char *)v->at + c * (v->dtype == PG_F32 ? 4 : 2),
+                         .soon = soon ? v->soon + from : NULL,
+                         .step = v->step,
+                         .soon_step = v->soon_step,
+                         .bytes = v->soon_bytes * (c + 8 * wide) / d - from };
+}
+
+/* n queries; n, wide and type are constants, n * wide is 12 at most. */
+INLINE void output(float *acc, int64_t acc_step, const float *keep, const float *p, int64_t p_step, int n, columns_of v,
+                   int n_t, int wide, pg_dtype type)
 {
     __m256 a[12];
-    const char *row = v->at;
-    const int64_t from = v->soon_bytes * c / d, to = v->soon_bytes * (c + 8 * wide) / d;
     UNROLL
     for (int i = 0; i < n; i++) {
         const __m256 by = _mm256_broadcast_ss(keep + i), some = _mm256_cmp_ps(by, _mm256_setzero_ps(), _CMP_NEQ_UQ);
         UNROLL
         for (int j = 0; j < wide; j++)
-            a[wide * i + j] = _mm256_and_ps(some, _mm256_mul_ps(_mm256_loadu_ps(acc + i * acc_step + c + 8 * j), by));
+            a[wide * i + j] = _mm256_and_ps(some, _mm256_mul_ps(_mm256_loadu_ps(acc + i * acc_step + 8 * j), by));
     }
-    for (int t = 0; t < n_t; t++, row += v->step) {
+    for (int t = 0; t < n_t; t++, v.row += v.step) {
+        if (v.soon) {
+            for (int64_t b = 0; b < v.bytes; b += 64) _mm_prefetch(v.soon + b, _MM_HINT_T1);
+            v.soon += v.soon_step;
+        }
         __m256 x[4];
-        if (ahead) fetch(v, t, from, to);
         UNROLL
         for (int i = 0; i < n; i++) x[i] = _mm256_broadcast_ss(p + i * p_step + t);
         UNROLL
         for (int j = 0; j < wide; j++) {
-            const __m256 y = load_held(row, c + 8 * j, type);
+            const __m256 y = load_held(v.row, 8 * j, type);
             UNROLL
             for (int i = 0; i < n; i++) a[wide * i + j] = _mm256_fmadd_ps(x[i], y, a[wide * i + j]);
         }
@@ -231,18 +243,20 @@ INLINE void output(float *acc, int64_t acc_step, const float *keep, const float 
     UNROLL
     for (int i = 0; i < n; i++) {
         UNROLL
-        for (int j = 0; j < wide; j++) _mm256_storeu_ps(acc + i * acc_step + c + 8 * j, a[wide * i + j]);
+        for (int j = 0; j < wide; j++) _mm256_storeu_ps(acc + i * acc_step + 8 * j, a[wide * i + j]);
     }
 }
 
-/* n queries, all columns: as many at once as there are registers for. */
+/* n queries, all columns: as many at once as there are registers for. soon: fetch what comes next. */
 INLINE void outputs(float *acc, int64_t acc_step, const float *keep, const float *p, int64_t p_step, int n,
-                    const pg_held *v, int n_t, int64_t d, int ahead, pg_dtype type)
+                    const pg_held *v, int n_t, int64_t d, int soon, pg_dtype type)
 {
     const int wide = n == 1 ? 8 : n == 4 ? 2 : 4;
     int64_t c = 0;
-    for (; c + 8 * wide <= d; c += 8 * wide) output(acc, acc_step, keep, p, p_step, n, v, n_t, c, wide, d, ahead, type);
-    for (; c + 8 <= d; c += 8) output(acc, acc_step, keep, p, p_step, n, v, n_t, c, 1, d, ahead, type);
+    for (; c + 8 * wide <= d; c += 8 * wide)
+        output(acc + c, acc_step, keep, p, p_step, n, columns_at(v, c, wide, d, soon), n_t, wide, type);
+    for (; c + 8 <= d; c += 8)
+        output(acc + c, acc_step, keep, p, p_step, n, columns_at(v, c, 1, d, soon), n_t, 1, type);
     for (; c < d; c++) {
         for (int i = 0; i < n; i++) {
             float sum = keep[i] == 0 ? 0.0f : acc[i * acc_step + c] * keep[i];

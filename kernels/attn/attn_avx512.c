@@ -41,11 +41,11 @@ INLINE __m512 load_held(const char *row, int64_t c, __mmask16 m, pg_dtype type)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 
-/* Fetches bytes [from, to) of what comes after row t. */
-INLINE void fetch(const pg_held *h, int t, int64_t from, int64_t to)
+/* Fetches what comes after rows from .. to - 1. */
+static inline void fetch(const pg_held *h, int from, int to)
 {
-    const char *at = h->soon + t * h->soon_step;
-    for (int64_t b = from; b < to; b += 64) _mm_prefetch(at + b, _MM_HINT_T1);
+    for (const char *at = h->soon + from * h->soon_step; from < to; from++, at += h->soon_step)
+        for (int64_t b = 0; b < h->soon_bytes; b += 64) _mm_prefetch(at + b, _MM_HINT_T1);
 }
 
 /* a[16 / n * i + t] += x[i] * y[t] over 16 columns from c, or as many as m has. */
@@ -64,53 +64,55 @@ INLINE void columns(__m512 a[16], const float *const *q, int n, const char *cons
     }
 }
 
-/* 16 scores: n queries (2 or 4) and 16 / n keys from `from` on; n and full, whether all of them count, are constants;
- * else n_q queries and n_k keys do. */
-INLINE void scores(float *s, int64_t s_step, const float *const *q, int n, const pg_held *k, int from, int full,
-                   int n_q, int n_k, int64_t d, pg_dtype type)
+/* Scores of n queries (2 or 4, a constant) and 16 / n keys, query by query. */
+INLINE __m512 scores(const float *const *q, int n, const char *const *key, int64_t d, pg_dtype type)
 {
-    const int n_t = 16 / n;
-    const float *x[4];
-    const char *key[8];
-    UNROLL
-    for (int i = 0; i < n; i++) x[i] = q[full || i < n_q ? i : 0];
-    UNROLL
-    for (int t = 0; t < n_t; t++) key[t] = (const char *)k->at + (from + (full || t < n_k ? t : 0)) * k->step;
     __m512 a[16];
     UNROLL
     for (int i = 0; i < 16; i++) a[i] = _mm512_setzero_ps();
     int64_t c = 0;
-    for (; c + 16 <= d; c += 16) columns(a, x, n, key, c, 0xffff, type);
-    if (c < d) columns(a, x, n, key, c, (__mmask16)((1u << (d - c)) - 1), type);
-    const __m512 out = fold16x16(a, FOLD_ADD);
-    if (full && n == 2) {
-        _mm256_storeu_ps(s, _mm512_castps512_ps256(out));
-        _mm256_storeu_ps(s + s_step, _mm512_extractf32x8_ps(out, 1));
-    } else if (full) {
-        _mm_storeu_ps(s, _mm512_castps512_ps128(out));
-        _mm_storeu_ps(s + s_step, _mm512_extractf32x4_ps(out, 1));
-        _mm_storeu_ps(s + 2 * s_step, _mm512_extractf32x4_ps(out, 2));
-        _mm_storeu_ps(s + 3 * s_step, _mm512_extractf32x4_ps(out, 3));
+    for (; c + 16 <= d; c += 16) columns(a, q, n, key, c, 0xffff, type);
+    if (c < d) columns(a, q, n, key, c, (__mmask16)((1u << (d - c)) - 1), type);
+    return fold16x16(a, FOLD_ADD);
+}
+
+INLINE void store_scores(float *s, int64_t s_step, int n, __m512 x)
+{
+    if (n == 2) {
+        _mm256_storeu_ps(s, _mm512_castps512_ps256(x));
+        _mm256_storeu_ps(s + s_step, _mm512_extractf32x8_ps(x, 1));
     } else {
-        float some[16];
-        _mm512_storeu_ps(some, out);
-        for (int i = 0; i < n_q; i++) memcpy(s + i * s_step, some + n_t * i, sizeof(float) * (size_t)n_k);
+        _mm_storeu_ps(s, _mm512_castps512_ps128(x));
+        _mm_storeu_ps(s + s_step, _mm512_extractf32x4_ps(x, 1));
+        _mm_storeu_ps(s + 2 * s_step, _mm512_extractf32x4_ps(x, 2));
+        _mm_storeu_ps(s + 3 * s_step, _mm512_extractf32x4_ps(x, 3));
     }
 }
 
-/* n_q of n queries and all keys; n and type are constants. ahead: fetch what comes next. */
+/* n_q of n queries and all keys; n and type are constants. soon: fetch what comes next. */
 INLINE void rows(float *s, int64_t s_step, const float *const *q, int n, int n_q, const pg_held *k, int n_k, int64_t d,
-                 int ahead, pg_dtype type)
+                 int soon, pg_dtype type)
 {
     const int n_t = 16 / n;
-    for (int t = 0; t < n_k; t += n_t) {
+    const int64_t step = k->step;
+    const float *x[4];
+    UNROLL
+    for (int i = 0; i < n; i++) x[i] = q[i < n_q ? i : 0];
+    const char *at = k->at, *key[8];
+    int t = 0;
+    for (; n_q == n && t + n_t <= n_k; t += n_t) {
+        UNROLL
+        for (int i = 0; i < n_t; i++, at += step) key[i] = at;
+        if (soon) fetch(k, t, t + n_t);
+        store_scores(s + t, s_step, n, scores(x, n, key, d, type));
+    }
+    for (; t < n_k; t += n_t, at += n_t * step) { /* those that are not there are the first once more */
         const int left = n_k - t < n_t ? n_k - t : n_t;
-        if (ahead)
-            for (int i = 0; i < left; i++) fetch(k, t + i, 0, k->soon_bytes);
-        if (n_q == n && left == n_t)
-            scores(s + t, s_step, q, n, k, t, 1, n, n_t, d, type);
-        else
-            scores(s + t, s_step, q, n, k, t, 0, n_q, left, d, type);
+        float some[16];
+        for (int i = 0; i < n_t; i++) key[i] = at + (i < left ? i : 0) * step;
+        if (soon) fetch(k, t, t + left);
+        _mm512_storeu_ps(some, scores(x, n, key, d, type));
+        for (int i = 0; i < n_q; i++) memcpy(s + t + i * s_step, some + n_t * i, sizeof(float) * (size_t)left);
     }
 }
 
@@ -194,28 +196,44 @@ void pg_softmax_avx512(float *top, float *sum, float *keep, float *s, int64_t s_
                _mm512_set1_ps(scale));
 }
 
-/* n queries and 16 * wide columns from c, the last of which m masks; n, wide and type are constants. ahead: fetch what
- * comes next. */
-INLINE void output(float *acc, int64_t acc_step, const float *keep, const float *p, int64_t p_step, int n,
-                   const pg_held *v, int n_t, int64_t c, int wide, __mmask16 m, int64_t d, int ahead, pg_dtype type)
+/* The same 16 * wide columns of n_t rows, and what is to be fetched with each: `bytes` at soon, if not NULL. */
+typedef struct columns_of {
+    const char *row, *soon;
+    int64_t step, soon_step, bytes;
+} columns_of;
+
+static inline columns_of columns_at(const pg_held *v, int64_t c, int wide, int64_t d)
+{
+    const int64_t from = v->soon_bytes * c / d;
+    return (columns_of){ .row = (const char *)v->at + c * (v->dtype == PG_F32 ? 4 : 2),
+                         .soon = v->soon ? v->soon + from : NULL,
+                         .step = v->step,
+                         .soon_step = v->soon_step,
+                         .bytes = v->soon_bytes * (c + 16 * wide) / d - from };
+}
+
+/* n queries; n, wide and type are constants. m masks the last 16 columns. */
+INLINE void output(float *acc, int64_t acc_step, const float *keep, const float *p, int64_t p_step, int n, columns_of v,
+                   int n_t, int wide, __mmask16 m, pg_dtype type)
 {
     __m512 a[16];
-    const char *row = v->at;
-    const int64_t from = v->soon_bytes * c / d, to = v->soon_bytes * (c + 16 * wide) / d;
     UNROLL
     for (int i = 0; i < n; i++) {
-        const __mmask16 some = keep[i] == 0 ? 0 : 0xffff;
+        const __m512 by = _mm512_set1_ps(keep[i]);
+        const __mmask16 some = _mm512_cmp_ps_mask(by, _mm512_setzero_ps(), _CMP_NEQ_UQ);
         UNROLL
-        for (int j = 0; j < wide; j++) {
-            const __m512 old = _mm512_maskz_loadu_ps(j < wide - 1 ? 0xffff : m, acc + i * acc_step + c + 16 * j);
-            a[wide * i + j] = _mm512_maskz_mul_ps(some, old, _mm512_set1_ps(keep[i]));
-        }
+        for (int j = 0; j < wide; j++)
+            a[wide * i + j] = _mm512_maskz_mul_ps(
+                some, by, _mm512_maskz_loadu_ps(j < wide - 1 ? 0xffff : m, acc + i * acc_step + 16 * j));
     }
-    for (int t = 0; t < n_t; t++, row += v->step) {
-        __m512 y[8];
-        if (ahead) fetch(v, t, from, to);
+    for (int t = 0; t < n_t; t++, v.row += v.step) {
+        if (v.soon) {
+            for (int64_t b = 0; b < v.bytes; b += 64) _mm_prefetch(v.soon + b, _MM_HINT_T1);
+            v.soon += v.soon_step;
+        }
+        __m512 y[4];
         UNROLL
-        for (int j = 0; j < wide; j++) y[j] = load_held(row, c + 16 * j, j < wide - 1 ? 0xffff : m, type);
+        for (int j = 0; j < wide; j++) y[j] = load_held(v.row, 16 * j, j < wide - 1 ? 0xffff : m, type);
         UNROLL
         for (int i = 0; i < n; i++) {
             const __m512 x = _mm512_set1_ps(p[i * p_step + t]);
@@ -227,20 +245,17 @@ INLINE void output(float *acc, int64_t acc_step, const float *keep, const float 
     for (int i = 0; i < n; i++) {
         UNROLL
         for (int j = 0; j < wide; j++)
-            _mm512_mask_storeu_ps(acc + i * acc_step + c + 16 * j, j < wide - 1 ? 0xffff : m, a[wide * i + j]);
+            _mm512_mask_storeu_ps(acc + i * acc_step + 16 * j, j < wide - 1 ? 0xffff : m, a[wide * i + j]);
     }
 }
 
-/* All queries, 16 * wide columns. */
+/* All queries. */
 INLINE void outputs(float *acc, int64_t acc_step, const float *keep, const float *p, int64_t p_step, int n_q,
-                    const pg_held *v, int n_t, int64_t c, int wide, __mmask16 m, int64_t d, pg_dtype type)
+                    columns_of v, int n_t, int wide, __mmask16 m, pg_dtype type)
 {
-    int i = 0;
-#define PART(n)                                                                                                     \
-    output(acc + i * acc_step, acc_step, keep + i, p + i * p_step, p_step, n, v, n_t, c, wide, m, d, v->soon && !i, \
-           type)
-    for (; i + 4 <= n_q; i += 4) PART(4);
-    switch (n_q - i) {
+#define PART(n) output(acc, acc_step, keep, p, p_step, n, v, n_t, wide, m, type)
+    for (; n_q >= 4; n_q -= 4, acc += 4 * acc_step, keep += 4, p += 4 * p_step, v.soon = NULL) PART(4);
+    switch (n_q) {
     case 3: PART(3); break;
     case 2: PART(2); break;
     case 1: PART(1); break;
@@ -253,15 +268,19 @@ INLINE void pv(float *acc, int64_t acc_step, const float *keep, const float *p, 
                const pg_held *v, int n_t, int64_t d, pg_dtype type)
 {
     int64_t c = 0;
-    if (n_q == 1) /* a lone query takes more columns at once to have as many chains */
-        for (; c + 128 <= d; c += 128) output(acc, 0, keep, p, 0, 1, v, n_t, c, 8, 0xffff, d, v->soon != NULL, type);
-    for (; c + 64 <= d; c += 64) outputs(acc, acc_step, keep, p, p_step, n_q, v, n_t, c, 4, 0xffff, d, type);
-    for (; c < d; c += 16) outputs(acc, acc_step, keep, p, p_step, n_q, v, n_t, c, 1, first(d - c), d, type);
+    for (; c + 64 <= d; c += 64)
+        outputs(acc + c, acc_step, keep, p, p_step, n_q, columns_at(v, c, 4, d), n_t, 4, 0xffff, type);
+    for (; c < d; c += 16)
+        outputs(acc + c, acc_step, keep, p, p_step, n_q, columns_at(v, c, 1, d), n_t, 1, first(d - c), type);
 }
 
 void pg_pv_avx512(float *acc, int64_t acc_step, const float *keep, const float *p, int64_t p_step, int n_q,
                   const pg_held *v, int n_t, int64_t d)
 {
+    if (n_q == 1) { /* a load for each product: wider registers bring nothing */
+        pg_pv_avx2(acc, acc_step, keep, p, p_step, n_q, v, n_t, d);
+        return;
+    }
     switch (v->dtype) {
     case PG_F16: pv(acc, acc_step, keep, p, p_step, n_q, v, n_t, d, PG_F16); break;
     case PG_BF16: pv(acc, acc_step, keep, p, p_step, n_q, v, n_t, d, PG_BF16); break;

@@ -21,7 +21,7 @@
 
 enum {
     QUERIES = 64,    /* of an item, at most: enough to hide the unpacking, few enough for the second cache */
-    UNPACK = 8,      /* queries of a kv head from which on unpacking a page first pays */
+    UNPACK = 24,     /* queries of a kv head from which on unpacking a page first pays */
     RUN_LEAST = 128, /* positions of a run; longer where a row would have more than RUNS of them */
     RUNS = 32,
     SPLIT_ROWS = 4, /* more rows than this are not cut into runs */
@@ -264,7 +264,7 @@ static void begin(const job *j, const part *w, float *top, float *sum)
     }
 }
 
-/* Add run u to the rows that see some of it. */
+/* Add run u to the rows that see some of it; a row's last run makes it whole. */
 static void merge(const job *j, const part *w, int u, state run, float *top, float *sum)
 {
     const span rows = rows_seeing(j, w, u * w->run, w->run);
@@ -276,18 +276,11 @@ static void merge(const job *j, const part *w, int u, state run, float *top, flo
         pg_softmax(top + i0, rest, keep, by, 1, n, 1, 1.0f);
         for (int i = 0; i < n; i++) {
             const pg_held acc = { .at = run.acc + (int64_t)(i0 + i) * dv, .dtype = PG_F32 };
+            const int last = j->c->rows->pos[row_of(w, i0 + i)] < (u + 1) * w->run;
             sum[i0 + i] = sum[i0 + i] * keep[i] + run.sum[i0 + i] * by[i];
-            pg_pv(output_at(j, w, i0 + i), 0, keep + i, by + i, 0, 1, &acc, 1, dv);
+            const float scale = last ? 1.0f / sum[i0 + i] : 1.0f, old = keep[i] * scale, new = by[i] * scale;
+            pg_pv(output_at(j, w, i0 + i), 0, &old, &new, 0, 1, &acc, 1, dv);
         }
-    }
-}
-
-static void finish(const job *j, const part *w, const float *sum)
-{
-    const pg_held none = { .dtype = PG_F32 };
-    for (int i = 0; i < w->n_q; i++) {
-        const float by = 1.0f / sum[i];
-        pg_pv(output_at(j, w, i), 0, &by, &by, 0, 1, &none, 0, j->op->a.attn.dv);
     }
 }
 
@@ -323,7 +316,6 @@ static void attend(void *arg, int item, int lane)
         meet_run(j, &w, u, &m, run);
         merge(j, &w, u, run, top, sum);
     }
-    finish(j, &w, sum);
 }
 
 /* Where the results of a run go that is an item of its own. */
@@ -347,7 +339,6 @@ static void attend_run(void *arg, int item, int lane)
     float top[QUERIES], sum[QUERIES];
     begin(j, &w, top, sum);
     for (int i = from; i <= to; i++) merge(j, &w, i, run_at(j, &w, i - from), top, sum);
-    finish(j, &w, sum);
 }
 
 /* What cutting the rows into tiles found. */
