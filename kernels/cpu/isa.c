@@ -128,6 +128,11 @@ pg_pack_fn *pg_pack_of(pg_dtype type)
     }
 }
 
+pg_fdot16_fn *pg_fdot16_of(pg_dtype type)
+{
+    return type == PG_F16 ? pg_fdot_f16 : type == PG_BF16 ? pg_fdot_bf16 : NULL;
+}
+
 pg_qmul_fn *pg_qmul_of(pg_dtype type)
 {
     switch (type) {

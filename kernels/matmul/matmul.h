@@ -14,6 +14,7 @@
  *              One rounding a step (fmaf). x: n_row pointers to >= kb floats; w [kb][16], 64-byte aligned; y [n_row][16].
  *   pg_fdot    dot product of two f32 vectors with 16 running sums: sum j takes k = j mod 16 in order (fmaf), then
  *              sums are folded 16 -> 8 -> 4 -> 2 -> 1 (j with j + half). n may be odd.
+ *   pg_fdot_f16, pg_fdot_bf16  pg_fdot of a stored row, taken as f32, and a vector. w: any alignment.
  *   pg_q8row   rounds n floats (n % 32 == 0) to pg_q8, block b to y[b * step]: d = amax / 127,
  *              q = round-half-even(x * (127 / amax)); amax == 0, or so small that 127 / amax overflows, gives d = 0,
  *              q = 0; any NaN or infinity gives d = NaN, q = 0.
@@ -40,8 +41,12 @@ typedef struct pg_q8 {
 
 typedef void pg_fpanel_fn(float *y, const float *const *x, const float *w, int n_row, int kb);
 typedef float pg_fdot_fn(const float *a, const float *b, int64_t n);
+typedef float pg_fdot16_fn(const void *w, const float *x, int64_t n);
 typedef void pg_q8row_fn(pg_q8 *y, int64_t step, const float *x, int64_t n);
 typedef void pg_qmul_fn(float *y, const void *panel, const pg_q8 *x, int n_row, int64_t k);
+
+/* The dot product in force for rows of f16 or bf16; NULL: rows of this type are to be unpacked. */
+pg_fdot16_fn *pg_fdot16_of(pg_dtype type);
 
 /* The 8-bit product in force for a quantised format; type must satisfy pg_dtype_is_quant. */
 pg_qmul_fn *pg_qmul_of(pg_dtype type);

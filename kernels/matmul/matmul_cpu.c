@@ -55,8 +55,13 @@ static void mul_dot(const pg_tensor *w, int64_t o0, const pg_acts *x, float *y, 
 {
     const int64_t K = w->shape[0];
     const int n_o = outputs_at(w, o0);
+    pg_fdot16_fn *dot16 = pg_fdot16_of(w->dtype);
     for (int o = 0; o < n_o; o++) {
         const float *row = (float *)mem;
+        if (dot16) {
+            for (int r = 0; r < x->n; r++) y[r * PG_PANEL + o] = dot16(pg_tensor_row(w, o0 + o), x->f[r], K);
+            continue;
+        }
         if (w->dtype == PG_F32)
             row = pg_tensor_row(w, o0 + o);
         else

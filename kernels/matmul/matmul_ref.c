@@ -12,13 +12,35 @@ void pg_fpanel_ref(float *y, const float *const *x, const float *w, int n_row, i
                 y[PG_PANEL * r + o] = fmaf(x[r][k], w[(int64_t)PG_PANEL * k + o], y[PG_PANEL * r + o]);
 }
 
+static float fold16(float sum[16])
+{
+    for (int half = 8; half > 0; half /= 2)
+        for (int j = 0; j < half; j++) sum[j] += sum[j + half];
+    return sum[0];
+}
+
 float pg_fdot_ref(const float *a, const float *b, int64_t n)
 {
     float sum[16] = { 0 };
     for (int64_t k = 0; k < n; k++) sum[k % 16] = fmaf(a[k], b[k], sum[k % 16]);
-    for (int half = 8; half > 0; half /= 2)
-        for (int j = 0; j < half; j++) sum[j] += sum[j + half];
-    return sum[0];
+    return fold16(sum);
+}
+
+static float fdot16(const uint8_t *w, const float *x, int64_t n, float (*to_f32)(uint16_t))
+{
+    float sum[16] = { 0 };
+    for (int64_t k = 0; k < n; k++)
+        sum[k % 16] = fmaf(to_f32((uint16_t)(w[2 * k] | w[2 * k + 1] << 8)), x[k], sum[k % 16]);
+    return fold16(sum);
+}
+
+float pg_fdot_f16_ref(const void *w, const float *x, int64_t n)
+{
+    return fdot16(w, x, n, pg_f16_to_f32);
+}
+float pg_fdot_bf16_ref(const void *w, const float *x, int64_t n)
+{
+    return fdot16(w, x, n, pg_bf16_to_f32);
 }
 
 /* Largest magnitude of 32 numbers, NaN if one of them is not finite. */

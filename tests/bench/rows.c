@@ -89,6 +89,11 @@ static double calls_fdot(pg_fdot_fn *fn)
 {
     RATE(sink = fn(wide + n % 64 * WIDTH, vec[1], WIDTH));
 }
+static double calls_fdot16(pg_fdot16_fn *fn, pg_pack_fn *pack)
+{
+    pack(stored, wide, 64 * WIDTH);
+    RATE(sink = fn(stored + n % 64 * WIDTH * 2, vec[1], WIDTH));
+}
 static double calls_q8row(pg_q8row_fn *fn)
 {
     RATE(fn(rounded, BATCH, wide + n % 64 * WIDTH, WIDTH));
@@ -163,6 +168,8 @@ PG_BLOCK_LIST(QMUL)
 TIME(fpanel, pg_fpanel_fn, 2.0 * PANEL_ROWS * PANEL_K * PG_PANEL, "GFLOP/s", calls_fpanel(fn))
 TIME(stream, pg_stream_fn, (double)SET, "GB/s read", calls_stream(fn))
 TIME(fdot, pg_fdot_fn, WIDTH * 4.0, "GB/s of weights", calls_fdot(fn))
+TIME(fdot_f16, pg_fdot16_fn, WIDTH * 2.0, "GB/s of weights", calls_fdot16(fn, pg_pack_f16_ref))
+TIME(fdot_bf16, pg_fdot16_fn, WIDTH * 2.0, "GB/s of weights", calls_fdot16(fn, pg_pack_bf16_ref))
 TIME(q8row, pg_q8row_fn, WIDTH * 4.0, "GB/s read", calls_q8row(fn))
 TIME(rmsnorm, pg_rmsnorm_fn, WIDTH * 4.0, "GB/s read", calls_rmsnorm(fn))
 TIME(glu, pg_glu_fn, WIDTH * 1.0, "G elements/s", calls_glu(fn))

@@ -176,6 +176,40 @@ static inline void test_fdot(pg_fdot_fn *fn, const char *isa)
     }
 }
 
+/* Stored rows against the same rows as f32, which is more than the reference; at odd addresses, too. */
+static inline void fdot16_case(pg_fdot16_fn *fn, pg_fdot16_fn *ref, pg_unpack_fn *unpack, const char *row,
+                               const char *isa)
+{
+    for (int n = 0; n < 150; n++) {
+        void *base[2];
+        uint8_t *w = rows_alloc(&base[0], (size_t)n * 2, n % 5);
+        float *x = rows_alloc(&base[1], (size_t)n * sizeof *x, 4 * (n % 4)), v[150];
+        for (int kind = 0; kind < 4; kind++) {
+            for (int i = 0; i < n; i++) { /* numbers near 1; so small that -0 turns up in the sums; anything */
+                const unsigned bits = rows_rand();
+                w[2 * i] = (uint8_t)bits;
+                w[2 * i + 1] = (uint8_t)(kind == 0 ? 0x38 + bits / 256 % 8 : kind == 1 ? 0 : bits / 256);
+                x[i] = kind == 3 ? rows_any() : kind == 1 ? rows_uniform() * -0x1p-120f : rows_wide(10);
+            }
+            unpack(v, w, n);
+            const float got = fn(w, x, n);
+            CHECK(rows_same(got, ref(w, x, n)) && rows_same(got, pg_fdot_ref(v, x, n)), "%s %s: %d numbers, kind %d",
+                  row, isa, n, kind);
+        }
+        free(base[0]);
+        free(base[1]);
+    }
+}
+
+static inline void test_fdot_f16(pg_fdot16_fn *fn, const char *isa)
+{
+    fdot16_case(fn, pg_fdot_f16_ref, pg_unpack_f16_ref, "fdot_f16", isa);
+}
+static inline void test_fdot_bf16(pg_fdot16_fn *fn, const char *isa)
+{
+    fdot16_case(fn, pg_fdot_bf16_ref, pg_unpack_bf16_ref, "fdot_bf16", isa);
+}
+
 static inline void test_rmsnorm(pg_rmsnorm_fn *fn, const char *isa)
 {
     static float x[200], w[200], y[200 + GUARD], want[200];
