@@ -24,8 +24,8 @@ static inline float held(const pg_held *h, int t, int64_t c)
     return h->dtype == PG_F16 ? half_at(row + 2 * c) : pg_bf16_to_f32(load2(row + 2 * c));
 }
 
-/* Fetches what comes after rows from .. to - 1. */
-static inline void fetch(const pg_held *h, int from, int to)
+/* Fetches what comes after rows from .. to - 1. Always inline: a call that does nothing else is left out. */
+INLINE void fetch(const pg_held *h, int from, int to)
 {
     for (const char *at = h->soon + from * h->soon_step; from < to; from++, at += h->soon_step)
         for (int64_t b = 0; b < h->soon_bytes; b += 64) _mm_prefetch(at + b, _MM_HINT_T1);

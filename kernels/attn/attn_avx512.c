@@ -41,8 +41,8 @@ INLINE __m512 load_held(const char *row, int64_t c, __mmask16 m, pg_dtype type)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 
-/* Fetches what comes after rows from .. to - 1. */
-static inline void fetch(const pg_held *h, int from, int to)
+/* Fetches what comes after rows from .. to - 1. Always inline: a call that does nothing else is left out. */
+INLINE void fetch(const pg_held *h, int from, int to)
 {
     for (const char *at = h->soon + from * h->soon_step; from < to; from++, at += h->soon_step)
         for (int64_t b = 0; b < h->soon_bytes; b += 64) _mm_prefetch(at + b, _MM_HINT_T1);
