@@ -19,8 +19,9 @@ static int run_opening(void *ud, pg_background *task, pg_error *err)
 {
     pg_opening *p = ud;
     pg_engine *e = pg_engine_new();
+    const int how = p->options.use_mlock ? PG_PACK_LOCK : 0;
     int rc = e ? pg_engine_build(e, p->path, &p->options, err) : pg_fail(err, PG_EMEMORY, "no memory for an engine");
-    if (rc >= 0) rc = pg_pack_run(e->model, e->info.threads, p->options.use_mlock, pg_background_tell, task, err);
+    if (rc >= 0) rc = pg_pack_run(e->model, e->info.threads, how, pg_background_tell, task, err);
     if (rc == PG_ECANCELLED) pg_fail(err, rc, "opening %s was cancelled", p->path);
     if (rc >= 0) rc = pg_engine_start(e, err);
     if (rc < 0)

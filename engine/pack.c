@@ -17,8 +17,10 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-/* Bytes that a thread takes at a time (two huge pages, so that threads rarely meet in one) and that are read ahead. */
-#define ITEM ((size_t)4 << 20)
+/* Bytes that a thread reads at a time (two huge pages, so that threads rarely meet in one), what of them is used, and
+ * bytes that are read ahead. */
+#define BUFFER ((size_t)4 << 20)
+#define ITEM (BUFFER - 2 * PG_READ_ALIGN)
 #define AHEAD ((size_t)128 << 20)
 
 /* A piece of memory that views point into: a tensor of the file, or memory that the model owns. */
@@ -277,7 +279,8 @@ double pg_pack_stored(const pg_model *m)
 typedef struct run {
     pg_pack *pack;
     const pg_source *source;
-    int lock, forget;
+    int lock;
+    char *buffer; /* a part for each thread when files are read past the system's cache, else NULL */
     int (*see)(void *ud, double done, double total);
     void *ud;
     pthread_mutex_t mutex;
@@ -287,53 +290,61 @@ typedef struct run {
     _Atomic int ahead; /* the next item to be read ahead */
 } run;
 
+static int is_read_directly(const run *x, const item *i)
+{
+    return x->buffer && i->job && i->n <= ITEM && !i->in->owned;
+}
+
 /* Keep the disk busy: what lies less than AHEAD bytes behind this item is on its way. */
 static void read_ahead(run *x, const item *at)
 {
     int i = atomic_load(&x->ahead);
     while (i < x->pack->n_item && x->pack->item[i].before < at->before + AHEAD)
-        if (atomic_compare_exchange_weak(&x->ahead, &i, i + 1))
-            pg_source_ahead(x->source, x->pack->item[i].at, x->pack->item[i].n), i++;
+        if (atomic_compare_exchange_weak(&x->ahead, &i, i + 1)) {
+            const item *next = &x->pack->item[i++];
+            if (!is_read_directly(x, next)) pg_source_ahead(x->source, next->at, next->n);
+        }
 }
 
-static void pack_item(const pg_pack *p, const item *i)
+/* from: the item's bytes, which may have been read to elsewhere. */
+static void pack_item(const pg_pack *p, const item *i, const char *from)
 {
     const job *j = i->job;
     const int64_t n = panels(&j->from), bytes = PG_PANEL * row_bytes(&j->from);
     for (int64_t k = i->panel; k < i->panel + i->n_panel; k++) {
-        const pg_tensor w = pg_tensor_slice(&j->from, k / n);
+        pg_tensor w = pg_tensor_slice(&j->from, k / n);
+        w.data = (const void *)((uintptr_t)from + ((uintptr_t)w.data - (uintptr_t)i->at));
         pg_panel_pack(p->memory + j->to + k * bytes, &w, k % n);
     }
 }
 
 /* Once for each tensor: every such call makes all processors look up, and neighbours share pages. */
-static void give_back(const run *x, region *r)
+static void give_back(region *r)
 {
-    if (atomic_fetch_sub(&r->left, 1) != 1 || !(r->rows || is_spent(r))) return;
-    pg_source_drop(r->at, r->n);
-    if (x->forget && !r->rows) pg_source_forget(x->source, r->at, r->n);
+    if (atomic_fetch_sub(&r->left, 1) == 1 && (r->rows || is_spent(r))) pg_source_drop(r->at, r->n);
 }
 
-static int load_item(const run *x, const item *i, pg_error *err)
+static int load_item(const run *x, const item *i, int lane, pg_error *err)
 {
     const int read_later = i->in->rows && !i->job && !x->lock; /* rows of an embedding come as they are asked for */
-    int rc = read_later ? PG_OK : pg_source_touch(x->source, i->at, i->n, err);
+    const char *from = NULL;
+    if (is_read_directly(x, i)) from = pg_source_read(x->source, i->at, i->n, x->buffer + (size_t)lane * BUFFER);
+    int rc = read_later || from ? PG_OK : pg_source_touch(x->source, i->at, i->n, err);
     if (rc >= 0 && x->lock && !i->job) rc = pg_source_lock(x->source, i->at, i->n, err);
     if (rc < 0 || !i->job) return rc;
-    pack_item(x->pack, i);
-    give_back(x, i->in);
+    pack_item(x->pack, i, from ? from : i->at);
+    give_back(i->in);
     return rc;
 }
 
 static void run_item(void *arg, int which, int lane)
 {
-    (void)lane;
     run *x = arg;
     const item *i = &x->pack->item[which];
     pg_error err = { 0 };
     if (atomic_load(&x->rc) < 0) return;
     read_ahead(x, i);
-    int rc = load_item(x, i, &err);
+    int rc = load_item(x, i, lane, &err);
     pthread_mutex_lock(&x->mutex);
     x->done += (double)i->n;
     const int told = rc < 0;
@@ -346,44 +357,58 @@ static void run_item(void *arg, int which, int lane)
 }
 
 /* A file that has to come from the disk and is not small beside the memory that is free would push everything else out
- * of the system's cache, its own packed weights included, to be of no use there: what is packed is forgotten. */
-static int should_forget(const pg_pack *p, const pg_source *s)
+ * of the system's cache, to be of no use there once it is packed. */
+static int is_large_and_cold(const pg_pack *p, const pg_source *s)
 {
     int cold = 0;
     for (int i = 0; i < p->n_item; i++) cold += !pg_source_is_cached(s, p->item[i].at);
     return cold > p->n_item / 2 && 4 * (double)p->total > pg_host_memory();
 }
 
-/* Memory for what is packed: huge pages where the system has them, taken page by page as threads write to it. */
+/* Huge pages where the system has them, taken as they are written to; NULL: no memory. */
+static char *pages(size_t n)
+{
+    void *memory = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return NULL;
+    (void)madvise(memory, n, MADV_HUGEPAGE);
+    return memory;
+}
+
 static int take_memory(pg_pack *p, const pg_source *s, int lock, pg_error *err)
 {
     if (!p->size) return PG_OK;
-    void *memory = mmap(NULL, p->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED)
+    if (!(p->memory = pages(p->size)))
         return pg_fail(err, PG_EMEMORY,
                        "%s: no memory for %.3g GB of packed weights: take a smaller quantisation, or a packed file "
                        "(perigee quantize --pack), whose weights are used where they are mapped",
                        pg_source_path(s), (double)p->size * 1e-9);
-    p->memory = memory;
-    (void)madvise(memory, p->size, MADV_HUGEPAGE);
-    return lock ? pg_source_lock(s, memory, p->size, err) : PG_OK;
+    return lock ? pg_source_lock(s, p->memory, p->size, err) : PG_OK;
 }
 
-int pg_pack_run(pg_model *m, int n_thread, int lock, int (*see)(void *ud, double done, double total), void *ud,
+/* Threads beside those that compute: while some wait for the disk, others pack. */
+enum { MORE_LANES = 4 };
+
+int pg_pack_run(pg_model *m, int n_thread, int how, int (*see)(void *ud, double done, double total), void *ud,
                 pg_error *err)
 {
     pg_pack *p = m->pack;
-    run x = { .pack = p, .source = m->source, .lock = lock, .see = see, .ud = ud, .err = err };
-    int rc = take_memory(p, m->source, lock, err);
+    run x = { .pack = p, .source = m->source, .lock = how & PG_PACK_LOCK, .see = see, .ud = ud, .err = err };
+    int rc = take_memory(p, m->source, x.lock, err), n_lane = n_thread;
     if (rc < 0) return rc;
-    pg_lanes *lanes = pg_lanes_open(n_thread);
+    if (((how & PG_PACK_DIRECT) || is_large_and_cold(p, m->source)) && pg_source_direct(m->source)) {
+        n_lane += n_thread < MORE_LANES ? n_thread : MORE_LANES;
+        x.buffer = pages((size_t)n_lane * BUFFER);
+    }
+    pg_lanes *lanes = pg_lanes_open(n_lane);
+    if (lanes) {
+        for (region *r = p->region; r < p->region + p->n_region; r++) atomic_store(&r->left, r->n_item);
+        pthread_mutex_init(&x.mutex, NULL);
+        pg_lanes_run(lanes, run_item, &x, p->n_item);
+        pthread_mutex_destroy(&x.mutex);
+        pg_lanes_close(lanes);
+    }
+    if (x.buffer) munmap(x.buffer, (size_t)n_lane * BUFFER);
     if (!lanes) return pg_fail(err, PG_EMEMORY, "no memory or no threads to load %s", pg_source_path(m->source));
-    for (region *r = p->region; r < p->region + p->n_region; r++) atomic_store(&r->left, r->n_item);
-    x.forget = should_forget(p, m->source);
-    pthread_mutex_init(&x.mutex, NULL);
-    pg_lanes_run(lanes, run_item, &x, p->n_item);
-    pthread_mutex_destroy(&x.mutex);
-    pg_lanes_close(lanes);
     if (atomic_load(&x.rc) < 0) return atomic_load(&x.rc);
     const int tied = is_tied(m);
     for (const job *j = p->job; j && j < p->job + p->n_job; j++) *j->view = packed_view(p, j);

@@ -1,7 +1,7 @@
 /* Files in memory.
  *
  * Lives here: mapping or reading a whole file, bringing parts of it into memory, locking them and giving them back,
- * guessing what a wrong file is. Not here: what the bytes mean.
+ * reading past the system's cache, guessing what a wrong file is. Not here: what the bytes mean.
  * Why so: weights are read-only and shared between processes when mapped; memory of our own (use_mmap 0) can have huge
  * pages and is not taken away by whoever writes to the file. */
 #include "reader.h"
@@ -221,8 +221,27 @@ void pg_source_drop(const void *p, size_t n)
     if (begin < end) (void)madvise((void *)begin, end - begin, MADV_DONTNEED);
 }
 
-void pg_source_forget(const pg_source *s, const void *p, size_t n)
+int pg_source_direct(const pg_source *s)
+{
+    if (!s->use_mmap) return 0;
+    for (int i = 0; i < s->n_file; i++) {
+        const int flags = fcntl(s->file[i]->fd, F_GETFL);
+        if (flags < 0 || fcntl(s->file[i]->fd, F_SETFL, flags | O_DIRECT) != 0) return 0;
+    }
+    return 1;
+}
+
+const void *pg_source_read(const pg_source *s, const void *p, size_t n, void *buffer)
 {
     const pg_file *file = s->use_mmap ? holder(s, p) : NULL;
-    if (file) (void)posix_fadvise(file->fd, (const uint8_t *)p - file->data, (off_t)n, POSIX_FADV_DONTNEED);
+    if (!file) return NULL;
+    const size_t at = (size_t)((const uint8_t *)p - file->data), before = at % PG_READ_ALIGN;
+    const size_t all = (before + n + PG_READ_ALIGN - 1) / PG_READ_ALIGN * PG_READ_ALIGN;
+    for (size_t done = 0; done < before + n;) {
+        const ssize_t got = pread(file->fd, (char *)buffer + done, all - done, (off_t)(at - before + done));
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0 || (done + (size_t)got < before + n && got % PG_READ_ALIGN != 0)) return NULL;
+        done += (size_t)got;
+    }
+    return (char *)buffer + before;
 }

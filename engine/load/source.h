@@ -88,16 +88,22 @@ const pg_source_tensor *pg_source_find(const pg_source *s, const char *name); /*
  * ahead: have the system begin to read them.
  * drop: give back the whole pages between p and p + n. Bytes of a mapped file come back when they are asked for, of
  * other memory they are lost.
- * forget: have the system's cache of files give up what nobody has mapped.
  * lock: keep pages from being swapped out, those that are there and those that come; any memory; PG_EMEMORY with advice
  * when the system refuses. */
 int pg_source_touch(const pg_source *s, const void *p, size_t n, pg_error *err);
 void pg_source_ahead(const pg_source *s, const void *p, size_t n);
 void pg_source_drop(const void *p, size_t n);
-void pg_source_forget(const pg_source *s, const void *p, size_t n);
 int pg_source_lock(const pg_source *s, const void *p, size_t n, pg_error *err);
 int pg_source_is_mapped(const pg_source *s, const void *p); /* whether p is in a mapped file */
 int pg_source_is_cached(const pg_source *s, const void *p); /* 0: reading the byte at p means waiting for the disk */
+
+/* Reading past the system's cache of files, for bytes that are needed once. direct: 1 when the files of s are mapped and
+ * can be read so; call it before the first read. read: n bytes from p, in a buffer that begins at a multiple of
+ * PG_READ_ALIGN and has room for n + 2 * PG_READ_ALIGN; where in it they begin, or NULL: take them from the mapping.
+ * Huge pages under the buffer save more time than anything else. Threads: any, also at once. */
+enum { PG_READ_ALIGN = 4096 };
+int pg_source_direct(const pg_source *s);
+const void *pg_source_read(const pg_source *s, const void *p, size_t n, void *buffer);
 
 /* Hugging Face folders: the bytes of a file beside config.json ("tokenizer.json", "chat_template.jinja"), owned by the
  * source, good until it is closed. 1 found, 0 absent, PG_E*. GGUF: always 0. */

@@ -323,13 +323,37 @@ static void test_progress(void)
     }
 }
 
+static int same_bytes(const pg_tensor *a, const pg_tensor *b)
+{
+    return a->packed && b->packed && a->stride[3] == b->stride[3] && !memcmp(a->data, b->data, (size_t)a->stride[3]);
+}
+
+/* Read past the system's cache, or through the mapping: the same panels. */
+static void test_direct(void)
+{
+    pg_model *m = planned(MODEL, 1, 0), *d = planned(MODEL, 1, 0);
+    pg_error err = { 0 };
+    if (!m || !d) return;
+    CHECK(pg_pack_run(m, 2, 0, NULL, NULL, &err) == PG_OK, "%s", err.text);
+    CHECK(pg_pack_run(d, 2, PG_PACK_DIRECT, NULL, NULL, &err) == PG_OK, "%s", err.text);
+    CHECK(same_bytes(&m->top.w[PG_T_OUT], &d->top.w[PG_T_OUT]), "head");
+    for (int l = 0; l < m->h.n_layer; l++) {
+        const pg_layer *a = &m->layer[l], *b = &d->layer[l];
+        CHECK(same_bytes(&a->v_part, &b->v_part) && same_bytes(&a->w[PG_T_O], &b->w[PG_T_O]), "layer %d", l);
+        for (int i = 0; i < 3 * a->experts.n_expert; i++)
+            CHECK(same_bytes(&a->expert[i], &b->expert[i]), "layer %d, expert matrix %d", l, i);
+    }
+    pg_model_close(m);
+    pg_model_close(d);
+}
+
 /* A locked model is there or refused in words. */
 static void test_lock(void)
 {
     pg_model *m = planned(MODEL, 1, 0);
     pg_error err = { 0 };
     if (!m) return;
-    const int rc = pg_pack_run(m, 1, 1, NULL, NULL, &err);
+    const int rc = pg_pack_run(m, 1, PG_PACK_LOCK, NULL, NULL, &err);
     CHECK(rc == PG_OK || (rc == PG_EMEMORY && strstr(err.text, "ulimit -l")), "%d %s", rc, err.text);
     pg_model_close(m);
 }
@@ -392,6 +416,7 @@ int main(void)
     test_odd_heads(tmp);
     test_fused(tmp);
     test_progress();
+    test_direct();
     test_lock();
     test_kv_b(tmp);
     test_cut(tmp);
