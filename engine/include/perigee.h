@@ -55,6 +55,8 @@ typedef struct pg_opening pg_opening;
 typedef struct pg_tokenizer pg_tokenizer;
 typedef struct pg_detok pg_detok;
 typedef struct pg_imatrix pg_imatrix;
+typedef struct pg_policy pg_policy;
+typedef struct pg_grammar pg_grammar;
 
 /* ---- library --------------------------------------------------------------------------------------------------- */
 
@@ -190,6 +192,11 @@ typedef struct pg_request {
     int32_t priority;        /* larger goes first */
     int32_t chunk;           /* prompt tokens a step at most; 0: the engine's choice (the bits do not depend on it) */
     double deadline_ms;      /* from now; 0: none */
+    pg_policy *policy;       /* how its rows are routed, counted by the request; NULL: the engine's own policy */
+    pg_grammar *grammar;     /* what its text may be, counted by the request; NULL: anything */
+    const char *tenant;     /* on whose behalf, a terminated name of at most 63 bytes that policies see; NULL: nobody */
+    const char *cache_salt; /* prompts share cached pages only with those of the same salt; NULL: with those without */
+    int32_t lead;           /* tokens it may run beyond the last that pg_acknowledge named; 0: it does not wait */
 } pg_request;
 
 PG_API int pg_request_init(pg_engine *e, pg_request *req);

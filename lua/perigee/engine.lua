@@ -40,6 +40,13 @@ local GENERATE_FIELDS = {
    "presence_penalty", "frequency_penalty", "logprobs", "special", "priority", "chunk", "deadline_ms", "ignore_eos",
 }
 
+-- Options that more than a field of pg_request stands for, by name: @{Engine.add_option}.
+local meanings = {}
+
+-- What an engine does beyond generating, each in lua/perigee/engine/NAME.lua: a function that adds to the class.
+local PARTS = {
+}
+
 local LOGITS = { chunk = "integer", decode = "integer" }
 
 local N_EVENTS = 64
@@ -170,6 +177,26 @@ local function fill_lists(given)
    end
 end
 
+--- Say what an option of @{Engine:generate} means; its name and kind stand in GENERATE.
+-- @tparam string name
+-- @tparam table meaning `fill(engine, value, request, anchor)`, before it is submitted: sets fields of the pg_request,
+-- keeps in anchor what they point at, returns true or nil, message, code; `started(engine, value, request)`: with the
+-- @{perigee.request} that began
+-- @local
+function Engine.add_option(name, meaning) meanings[name] = meaning end
+
+-- Call fill or started of all options that have one.
+local function apply(self, what, given, subject)
+   for name, meaning in pairs(meanings) do
+      local value, call = given[name], meaning[what]
+      if value ~= nil and call then
+         local fine, message, code = call(self, value, subject, anchor)
+         if what == "fill" and not fine then return nil, message, code end
+      end
+   end
+   return true
+end
+
 local function submit(self, where, prompt, opts, level)
    local given, message, code = options.check(where, GENERATE, opts, level + 1)
    if not given then return nil, message, code end
@@ -180,6 +207,9 @@ local function submit(self, where, prompt, opts, level)
    request.prompt, request.n_prompt = ids, n
    options.copy(request, given, GENERATE_FIELDS)
    fill_lists(given)
+   local fine
+   fine, message, code = apply(self, "fill", given, request)
+   if not fine then return nil, message, code end
    local rc = C.pg_submit(self._handle, request, out_id, err)
    if rc == C.PG_EFULL then               -- ended requests leave the queue when their last events are collected
       self:poll(0)
@@ -188,6 +218,7 @@ local function submit(self, where, prompt, opts, level)
    if rc < 0 then return lib.fail(rc) end
    local started = Request.new(self, out_id[0], (given.logprobs or 0) > 0)
    self._requests[started.id] = started
+   apply(self, "started", given, started)
    return started
 end
 
@@ -366,5 +397,7 @@ function Engine:__tostring()
       info.name ~= "" and info.name or self.path, info.architecture, info.quantisation,
       model.amount(info.active_parameters), model.amount(info.parameters), info.context)
 end
+
+for _, name in ipairs(PARTS) do require("perigee.engine." .. name)(Engine) end
 
 return Engine

@@ -108,6 +108,8 @@ function kinds.boolean(value)
    if type(value) ~= "boolean" then return "true or false" end
 end
 
+function kinds.any() end     -- whoever gives it a meaning checks it
+
 kinds["function"] = function(value)
    if type(value) ~= "function" then return "a function" end
 end
