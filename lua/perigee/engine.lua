@@ -45,6 +45,7 @@ local meanings = {}
 
 -- What an engine does beyond generating, each in lua/perigee/engine/NAME.lua: a function that adds to the class.
 local PARTS = {
+   "chat",
 }
 
 local LOGITS = { chunk = "integer", decode = "integer" }
@@ -146,9 +147,7 @@ local function prompt_ids(self, where, prompt, special, level)
    if type(prompt) ~= "table" then
       error(("%s: the prompt must be a string or a list of token ids, not a %s"):format(where, type(prompt)), level + 1)
    end
-   if type(prompt[1]) == "table" or prompt.role or prompt.messages then
-      return nil, where .. ": messages are not there yet, chat comes later; give text or token ids", "unsupported"
-   end
+   if type(prompt[1]) == "table" then return self:_message_ids(where, prompt) end
    if #prompt == 0 then return nil, where .. ": the prompt is empty", "invalid" end
    local ids, n, code = options.ids(where, prompt, level + 1)
    return ids, n, code
@@ -247,7 +246,8 @@ end
 -- @tfield ?boolean ignore_eos end tokens do not end it; default false
 
 --- Begin a generation and return at once; the engine's thread does the work.
--- @tparam string|{number,...} prompt text, or a list of token ids
+-- @tparam string|{number,...}|{table,...} prompt text, a list of token ids, or messages `{ role =, content = }`, which
+-- the model's chat template puts into a prompt (@{perigee.engine:chat} keeps them for you)
 -- @tparam[opt] generate_options opts
 -- @treturn ?perigee.request nil, message, code ("full": poll, then try again; "limit": longer than the context)
 -- @usage for piece in engine:generate("Once upon a time", { max_new = 64 }):pieces() do io.write(piece) end
