@@ -25,7 +25,7 @@ int pg_measure_bandwidth(int32_t threads, double bytes, double seconds, double *
     if (room > 0 && bytes > room)
         return pg_fail(err, PG_EMEMORY, "%.3g GB to read do not fit into the %.3g GB that are free", bytes * 1e-9,
                        room * 1e-9);
-    if (!threads) threads = pg_host_cores();
+    if (!threads) threads = pg_host_threads();
     *rate = pg_cpu_bandwidth(threads, (int64_t)bytes, seconds > 0 ? seconds : 1, getenv("PERIGEE_ISA"));
     if (*rate <= 0)
         return pg_fail(err, PG_EMEMORY, "no memory for %.3g GB to read, or %d threads could not be started",

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* First line of a small file, or "". */
@@ -16,7 +17,7 @@ static const char *line_of(const char *path, char *line, int size)
     return line;
 }
 
-int pg_host_cores(void)
+static int cores(void)
 {
     cpu_set_t set;
     char line[128];
@@ -27,6 +28,13 @@ int pg_host_cores(void)
         if (granted >= 1 && granted < n) n = granted;
     }
     return n < 1 ? 1 : n;
+}
+
+int pg_host_threads(void)
+{
+    const char *wanted = getenv("PERIGEE_THREADS");
+    const int n = wanted ? atoi(wanted) : 0;
+    return n > 0 ? n : cores();
 }
 
 double pg_host_memory(void)

@@ -2,7 +2,8 @@
 #ifndef PG_HOST_H
 #define PG_HOST_H
 
-int pg_host_cores(void);     /* cores in the affinity mask, less if a cgroup grants fewer; >= 1 */
+int pg_host_threads(void);   /* PERIGEE_THREADS where it says a number above 0, else cores in the affinity mask, less if
+                                a cgroup grants fewer; >= 1 */
 double pg_host_memory(void); /* bytes that a process may still take without swapping; 0: unknown */
 
 #endif

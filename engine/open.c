@@ -214,7 +214,7 @@ int pg_engine_build(pg_engine *e, const char *path, const pg_options *o, pg_erro
     read_defaults(e);
     choose_context(e, o);
     e->queue_cap = o->queue;
-    e->info.threads = o->threads ? o->threads : pg_host_cores();
+    e->info.threads = o->threads ? o->threads : pg_host_threads();
     e->backend = pg_cpu_open(e->info.threads, getenv("PERIGEE_ISA"), &why);
     if (!e->backend) return pg_fail(err, PG_EDEVICE, "%s", why);
     if ((rc = choose_plan(e, o, room, err)) < 0) return rc;

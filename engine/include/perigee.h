@@ -150,7 +150,7 @@ PG_API int pg_engine_info(pg_engine *e, pg_info *out, pg_error *err);
 
 /** How fast this machine reads memory, the bound of decoding: each thread streams through its own part of a buffer, over
  *  and over, in several ways (plain, several walks side by side, software prefetch at several distances).
- *  @param threads 0: the cores this process may use
+ *  @param threads 0: PERIGEE_THREADS, else the cores this process may use
  *  @param bytes   of the buffer, huge pages asked for; 0: more than any cache holds, 2 GiB or a quarter of free memory
  *  @param seconds to spend, about, without the buffer's first touch; 0: one
  *  @param[out] rate bytes a second, all threads together: of the better of the best two ways the median of 5 passes

@@ -331,7 +331,7 @@ int pg_quantize_begin(const char *in, const char *out, const pg_quantize_options
     pg_quantizing *q = calloc(1, sizeof *q);
     if (!q) return pg_fail(err, PG_EMEMORY, "no memory to quantise %s", in);
     q->mix = mix;
-    q->threads = o.threads ? o.threads : pg_host_cores();
+    q->threads = o.threads ? o.threads : pg_host_threads();
     q->pack = o.pack;
     q->requantize = o.requantize;
     q->in = strdup(in);

@@ -31,6 +31,17 @@ describe("perigee.bandwidth", function()
    end)
 end)
 
+describe("PERIGEE_THREADS", function()
+   it("is how many threads run where nobody says", function()
+      for threads, option in pairs { ["1"] = "", ["3"] = "--threads 0", ["2"] = "--threads 2" } do
+         local status, out = helper.shell(("PERIGEE_THREADS=%s perigee bench --json -q --prompt 8 --new 2 --depth 0 "
+            .. "--batch 1 --reps 1 --bandwidth 10 %s"):format(option == "--threads 2" and "1" or threads, option))
+         assert.equal(0, status)
+         assert.equal(tonumber(threads), cjson.decode(out).threads)
+      end
+   end)
+end)
+
 describe("the bytes of a token", function()
    -- 4 experts of 100 bytes each of which a token uses 1, 50 other bytes, 10 of an embedding row, 8 + 4 of keys and
    -- values a token, the 4 behind a window of 6.

@@ -11,7 +11,7 @@ local command = {
    operands = "[model]",
    n_operands = { 0, 1 },
    options = {
-      { "t", "threads", "N", "threads", "integer", "0: the cores this process may use (0)" },
+      { "t", "threads", "N", "threads", "integer", "0: PERIGEE_THREADS, else the cores (0)" },
       { "p", "prompt", "LIST", "prompt", "string", "tokens of the prompts that are timed (512)" },
       { "n", "new", "N", "new", "integer", "tokens that each sequence generates while timed (64)" },
       { "d", "depth", "LIST", "depth", "string", "tokens of context in front (0,1024)" },

@@ -12,7 +12,7 @@ M.FINE, M.FAILED, M.USAGE, M.INTERRUPTED = 0, 1, 2, 130
 --- Options of every command that opens a model.
 M.engine_options = {
    { false, "device", "NAME", "device", "string", "auto, cpu, cuda or cuda:N (auto)" },
-   { "t", "threads", "N", "threads", "integer", "0: the cores this process may use (0)" },
+   { "t", "threads", "N", "threads", "integer", "0: PERIGEE_THREADS, else the cores (0)" },
    { "c", "context", "N", "context", "integer", "longest sequence in tokens (the model's, at most 4096)" },
    { false, "kv-tokens", "N", "kv_tokens", "integer", "tokens in the KV pool (16384)" },
    { false, "kv-type", "TYPE", "kv_type", "string", "f32, f16, bf16 or q8_0 (f16)" },

@@ -15,7 +15,7 @@ local command = {
       { "o", "output", "FILE", "output", "string", "write the importance matrix to FILE, as GGUF" },
       { false, "chunk", "N", "chunk", "integer", "tokens that the model sees at once (512)" },
       { false, "limit", "N", "limit", "integer", "use at most N chunks" },
-      { "t", "threads", "N", "threads", "integer", "0: the cores this process may use (0)" },
+      { "t", "threads", "N", "threads", "integer", "0: PERIGEE_THREADS, else the cores (0)" },
       { false, "device", "NAME", "device", "string", "auto, cpu, cuda or cuda:N (auto)" },
       { false, "batch", "N", "batch", "integer", "rows a step at most (0: the engine's choice)" },
       { false, "json", false, "json", "flag", "print one JSON object" },

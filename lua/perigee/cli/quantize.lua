@@ -14,7 +14,7 @@ local command = {
       { false, "imatrix", "FILE", "imatrix", "string", "how much each input of a matrix matters (perigee imatrix)" },
       { false, "pack", false, "pack", "flag", "store matrices as the engine maps them: only perigee reads it" },
       { false, "requantize", false, "requantize", "flag", "take a model that is quantised already, at a loss" },
-      { "t", "threads", "N", "threads", "integer", "0: the cores this process may use (0)" },
+      { "t", "threads", "N", "threads", "integer", "0: PERIGEE_THREADS, else the cores (0)" },
       { false, "json", false, "json", "flag", "print one JSON object" },
       { "q", "quiet", false, "quiet", "flag", "no progress bar" },
    },
