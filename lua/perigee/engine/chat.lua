@@ -9,7 +9,6 @@ local scratch = options.ids            -- lists become ids where prompts of ids 
 
 return function(Engine)
    --- Begin a conversation.
-   -- @function perigee.engine:chat
    -- @tparam[opt] perigee.chat.chat_options opts
    -- @treturn ?perigee.chat nil, message, code ("unsupported": the model has no chat template)
    -- @usage
