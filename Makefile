@@ -28,7 +28,8 @@ ARCH    := $(firstword $(subst -, ,$(or $(shell $(CC) -dumpmachine 2>/dev/null),
 LUAINC  = $(or $(shell pkg-config --cflags luajit 2>/dev/null),-I/usr/include/luajit-2.1)
 
 # ---- Debian's names of what is used, by what it is used for -----------------------------------------------------------
-DEPS_RUN  := gcc libc6-dev luajit libluajit-5.1-dev libutf8proc-dev libjansson-dev libpcre2-dev
+DEPS_RUN  := gcc libc6-dev luajit libluajit-5.1-dev libutf8proc-dev libjansson-dev libpcre2-dev \
+             lua-lpeg
 DEPS_TEST := $(DEPS_RUN) lua-busted lua-cjson
 DEPS_LINT := $(DEPS_RUN) git clang-format lua-check
 DEPS_ALL  := $(DEPS_TEST) $(DEPS_LINT) lua-ldoc clang pkg-config

@@ -10,7 +10,7 @@ description = {
       development files of LuaJIT, jansson, pcre2 and utf8proc.]],
    license = "MIT",
 }
-dependencies = { "lua == 5.1" }
+dependencies = { "lua == 5.1", "lpeg >= 1.0" }
 supported_platforms = { "linux" }
 build = {
    type = "make",

@@ -46,6 +46,7 @@ local meanings = {}
 -- What an engine does beyond generating, each in lua/perigee/engine/NAME.lua: a function that adds to the class.
 local PARTS = {
    "chat",
+   "template",
 }
 
 local LOGITS = { chunk = "integer", decode = "integer" }

@@ -10,7 +10,9 @@
 -- for piece in engine:generate("Once upon a time"):pieces() do io.write(piece) end
 local bench = require "perigee.bench"
 local imatrix = require "perigee.imatrix"
+local json = require "perigee.json"
 local lib = require "perigee.ffi"
+local loader = require "perigee.loader"
 local memory = require "perigee.memory"
 local model = require "perigee.model"
 local options = require "perigee.options"
@@ -22,6 +24,9 @@ local perigee = {}
 
 --- Version of the library, "major.minor.patch".
 perigee.version = lib.version
+
+--- Reading and writing JSON with nothing lost: @{perigee.json}.
+perigee.json = json
 
 --- A model, told from its metadata alone. `engine:info()` has these fields and those of a running engine.
 -- @table info
@@ -138,6 +143,19 @@ function perigee.tokenizer(path)
    local file, message, code = model.resolve(path)
    if not file then return nil, message, code end
    return Tokenizer.open(file)
+end
+
+--- Compile a chat template: how a model's file says that a conversation becomes a prompt. Needs LPeg.
+-- @tparam string source Jinja, as in `tokenizer.chat_template` of a GGUF file or in chat_template.jinja
+-- @treturn ?perigee.template nil, message (with the line), code: "format" (not well formed), "unsupported" (no LPeg)
+-- @usage
+-- local template = assert(perigee.template "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}")
+-- print(template:render { messages = { { role = "user", content = "Hi" } } })
+function perigee.template(source)
+   options.expect("perigee.template", "source", source, "string", 2)
+   local Template, message, code = loader.template()
+   if not Template then return nil, message, code end
+   return Template.new(source)
 end
 
 --- How fast this machine reads memory, which bounds decoding.

@@ -1,0 +1,29 @@
+--- The model's own chat templates, as a part of @{perigee.engine}.
+-- @module perigee.engine.template
+-- @local
+local loader = require "perigee.loader"
+
+return function(Engine)
+   --- The model's chat template, compiled; it knows the model's `bos_token` and `eos_token`.
+   -- @treturn ?perigee.template nil, message, code: "not_found" when the model has none, "format" when it is not
+   -- well formed, "unsupported" when LPeg is missing
+   -- @usage print(assert(assert(engine:template()):render { messages = { { role = "user", content = "Hi" } } }))
+   function Engine:template()
+      local tokenizer, message, code = self:tokenizer()
+      if not tokenizer then return nil, message, code end
+      local source
+      source, message, code = tokenizer:chat_template()
+      if not source then return nil, message, code end
+      local Template
+      Template, message, code = loader.template()
+      if not Template then return nil, message, code end
+      local template
+      template, message, code = Template.new(source)
+      if not template then return nil, message, code end
+      local info = tokenizer:info()
+      for name, id in pairs { bos_token = info.bos or false, eos_token = info.eos or false } do
+         template._defaults[name] = id and tokenizer:token_text(id) or ""
+      end
+      return template
+   end
+end
