@@ -18,10 +18,10 @@ static int is_decoding(const pg_task *t)
     return t->n_done >= prefill_end(t) && t->n_done < t->n_token;
 }
 
-/* A reader that does not read stops its own request, nobody else's. */
+/* A reader that does not read, or not as far as the lead wants, stops its own request, nobody else's. */
 static int has_room(const pg_task *t)
 {
-    return t->looking || pg_ring_room(&t->ring, 3);
+    return t->looking || (pg_ring_room(&t->ring, 3) && pg_rewind_has_lead(t));
 }
 
 static void add_row(pg_engine *e, pg_task *t, int task, int pos, int sample)
@@ -78,6 +78,6 @@ int pg_batch_fill(pg_engine *e)
         last = task + 1;
     }
     e->turn = last;
-    for (int i = 0; i < e->n_running; i++) e->row_pages[i] = e->running[i]->page;
+    for (int i = 0; i < e->n_running; i++) e->row_pages[i] = e->running[i]->seq.page;
     return e->rows.n;
 }
