@@ -141,6 +141,27 @@ static void test_no_trace(pg_engine *e)
     }
 }
 
+/* Experts that served only what was taken back are not counted: sixty tokens and back to two, against three in all. */
+static void test_experts(pg_engine *e)
+{
+    static reader plain, r;
+    int32_t ids[64];
+    pg_request q = reader_request(e, PROMPT, ids, 64);
+    q.temperature = 0;
+    q.lead = 1;
+    reader_submit(e, &q, &r);
+    while (r.n < 60) pg_acknowledge(e, r.id, r.n), reader_await(e, &r, r.n + 1);
+    CHECK(reader_rewind(e, &r, 2, -1) == PG_OK, "rewind");
+    reader_await(e, &r, 3);
+    pg_cancel(e, r.id, NULL);
+    reader_finish(e, &r);
+    q.max_new = 3;
+    reader_submit(e, &q, &plain);
+    reader_finish(e, &plain);
+    CHECK(r.last.n_completion == 3 && r.last.experts_used == plain.last.experts_used && plain.last.experts_used > 0,
+          "%d experts for %d tokens, plainly %d", r.last.experts_used, r.last.n_completion, plain.last.experts_used);
+}
+
 /* The same rewinds give the same tokens, however far the engine had run ahead and whoever else is there. */
 static int script(pg_engine *e, pg_request *q, int32_t lead, reader *r)
 {
@@ -277,6 +298,7 @@ int main(void)
     test_second_best(e, 1);
     test_second_best(e, 23);
     test_no_trace(e);
+    test_experts(e);
     test_repeats(e);
     test_ends(e);
     test_too_many(e);
