@@ -1,0 +1,454 @@
+/* Shared pages of prompts. First the tables alone, against a pool whose pages remember what was computed into them: what
+ * is found is right, what is written is nobody else's, no page is lost. Then engines with the cache against engines
+ * without: the same bits for every family, under load, and with a pool that is much too small. */
+#include "golden.h"
+
+#include "../../engine/kv/seq.h"
+
+#define MODEL "examples/models/perigee-voices.q8_0.gguf"
+
+/* ---- tables ------------------------------------------------------------------------------------------------------- */
+
+enum { PAGES = 40, LIVE = 8, LONGEST = 12, SALTS = 3 };
+
+typedef struct life {
+    pg_seq seq;
+    int32_t page[LONGEST], token[LONGEST * PG_PAGE_TOKENS], n_prompt, n_done, need, salt;
+} life;
+
+/* What a page holds: which scope, and all tokens up to its end. */
+typedef struct content {
+    int32_t salt, n, token[LONGEST * PG_PAGE_TOKENS];
+    uint64_t key;
+} content;
+
+static content held[PAGES];
+
+static content content_of(const life *s, int page)
+{
+    content c;
+    memset(&c, 0, sizeof c);
+    c.salt = s->salt;
+    c.key = s->seq.scope.key;
+    c.n = (page + 1) * PG_PAGE_TOKENS;
+    memcpy(c.token, s->token, (size_t)c.n * sizeof *c.token);
+    return c;
+}
+
+static int holders(const life *all, int32_t page)
+{
+    int n = 0;
+    for (int i = 0; i < LIVE; i++)
+        for (int k = 0; k < all[i].seq.n_page; k++) n += all[i].page[k] == page;
+    return n;
+}
+
+/* A prompt out of few pieces, so that many begin alike; some differ in one token only. */
+static void make_prompt(life *s, unsigned long long *rng)
+{
+    const int n = 1 + (int)(check_rand(rng) % (LONGEST * PG_PAGE_TOKENS - 1));
+    for (int i = 0; i < n; i++) s->token[i] = i % PG_PAGE_TOKENS ? i : (int32_t)(check_rand(rng) % 2);
+    if (check_rand(rng) % 4 == 0) s->token[check_rand(rng) % (unsigned)n] ^= 1;
+    s->n_prompt = n;
+    s->n_done = 0;
+    s->need = n / PG_PAGE_TOKENS + 1;
+}
+
+static void begin(life *all, life *s, pg_prefix *x, pg_salt *const *salt, unsigned long long *rng)
+{
+    int unheld = 0, shared = 0;
+    make_prompt(s, rng);
+    s->salt = (int32_t)(check_rand(rng) % SALTS);
+    s->seq = (pg_seq){ .page = s->page, .scope = { check_rand(rng) % 2, salt[s->salt] } };
+    for (int p = 0; p < PAGES; p++) unheld += holders(all, p) == 0;
+    if (!pg_seq_begin(&s->seq, x, s->token, s->n_prompt, s->need)) {
+        CHECK(unheld < s->need, "refused, with %d pages for %d", unheld, s->need);
+        return;
+    }
+    s->n_done = s->seq.n_cached;
+    CHECK(s->n_done < s->n_prompt && s->seq.n_page == s->need, "%d of %d cached", s->n_done, s->n_prompt);
+    for (int k = 0; k < s->need; k++) {
+        const content want = content_of(s, k);
+        if (k < s->seq.n_known)
+            shared += memcmp(&held[s->page[k]], &want, sizeof want) == 0;
+        else
+            CHECK(holders(all, s->page[k]) == 1, "page %d belongs to somebody else", s->page[k]);
+    }
+    CHECK(shared == s->seq.n_known, "%d of %d found pages hold what they should", shared, s->seq.n_known);
+}
+
+static void go_on(const life *all, life *s, pg_prefix *x, unsigned long long *rng)
+{
+    const int n = 1 + (int)(check_rand(rng) % 70);
+    int foreign = 0, wrong = 0;
+    for (int i = 0; i < n && s->n_done < s->n_prompt; i++, s->n_done++) {
+        const int k = s->n_done / PG_PAGE_TOKENS;
+        foreign += holders(all, s->page[k]) != 1;
+        if (s->n_done % PG_PAGE_TOKENS == PG_PAGE_TOKENS - 1) held[s->page[k]] = content_of(s, k);
+    }
+    pg_seq_share(&s->seq, x, s->token, s->n_prompt, s->n_done);
+    for (int k = 0; k < s->seq.n_known; k++) {
+        const content want = content_of(s, k);
+        wrong += memcmp(&held[s->page[k]], &want, sizeof want) != 0;
+    }
+    CHECK(!foreign && !wrong, "%d tokens are written to pages of others, %d pages of a prompt are not its own", foreign,
+          wrong);
+}
+
+static void test_tables(int on)
+{
+    static life all[LIVE];
+    pg_kv_stream stream = { .width = 8 };
+    pg_pages pages;
+    pg_prefix x;
+    pg_salt *salt[SALTS] = { NULL, pg_salt_new("a"), pg_salt_new("ab") };
+    unsigned long long rng = 31;
+    int found = 0, begun = 0, gone = 0;
+    memset(all, 0, sizeof all);
+    const int64_t bytes = pg_pages_lay_out(&stream, 1, PG_F32);
+    CHECK(!pg_pages_open(&pages, &stream, 1, PG_F32, bytes, PAGES) && !pg_prefix_open(&x, &pages, on), "open");
+    for (int i = 0; i < 60000; i++) {
+        life *s = &all[check_rand(&rng) % LIVE];
+        if (!s->seq.n_page) {
+            begin(all, s, &x, salt, &rng);
+            begun += s->seq.n_page > 0;
+            found += s->seq.n_known > 0;
+        } else if (check_rand(&rng) % 4) {
+            go_on(all, s, &x, &rng);
+        } else {
+            pg_seq_end(&s->seq, &x);
+            gone++;
+        }
+    }
+    for (int i = 0; i < LIVE; i++) pg_seq_end(&all[i].seq, &x);
+    CHECK(pg_prefix_room(&x) == PAGES, "%d pages at the end", pg_prefix_room(&x));
+    CHECK(begun > 1000 && gone > 1000 && (on ? found > begun / 8 : found == 0), "%d of %d found something", found,
+          begun);
+    int n = 0;
+    while (n <= PAGES && pg_prefix_take(&x) >= 0) n++; /* cuts every chain */
+    CHECK(n == PAGES && x.n_idle == 0, "%d pages can be taken, %d are idle", n, x.n_idle);
+    for (int i = 1; i < SALTS; i++) pg_salt_drop(salt[i]);
+    pg_prefix_close(&x);
+    pg_pages_close(&pages);
+}
+
+/* Put page in front of the chain of another one, as if their hashes were the same. */
+static void collide(pg_prefix *x, int32_t page, int32_t with)
+{
+    int32_t *link = &x->bucket[x->known[page].hash & x->mask], *other = &x->bucket[x->known[with].hash & x->mask];
+    while (*link != page) link = &x->known[*link].next;
+    *link = x->known[page].next;
+    x->known[page].hash = x->known[with].hash;
+    x->known[page].next = *other;
+    *other = page;
+}
+
+static void test_collisions(void)
+{
+    pg_kv_stream stream = { .width = 8 };
+    pg_pages pages;
+    pg_prefix x;
+    int32_t a[PG_PAGE_TOKENS] = { 1 }, b[PG_PAGE_TOKENS] = { 2 }, page[5];
+    pg_salt *salt = pg_salt_new("a"), *like = pg_salt_new("a");
+    const pg_scope plain = { 0, NULL }, salted = { 0, salt }, same = { 0, like }, key = { 7, NULL };
+    const int64_t bytes = pg_pages_lay_out(&stream, 1, PG_F32);
+    CHECK(!pg_pages_open(&pages, &stream, 1, PG_F32, bytes, 8) && !pg_prefix_open(&x, &pages, 1), "open");
+    for (int i = 0; i < 5; i++) page[i] = pg_prefix_take(&x);
+    pg_prefix_keep(&x, &plain, -1, a, page[0]);
+    pg_prefix_keep(&x, &plain, -1, b, page[1]);
+    pg_prefix_keep(&x, &salted, -1, a, page[2]);
+    pg_prefix_keep(&x, &key, -1, a, page[3]);
+    pg_prefix_keep(&x, &plain, page[0], a, page[4]);
+    for (int i = 0; i < 5; i++)
+        for (int k = 0; k < 5; k++) {
+            if (i == k) continue;
+            collide(&x, page[i], page[k]);
+            CHECK(pg_prefix_find(&x, &plain, -1, a) != page[1] && pg_prefix_find(&x, &plain, -1, b) != page[0] &&
+                      pg_prefix_find(&x, &plain, -1, a) != page[2] && pg_prefix_find(&x, &plain, -1, a) != page[3] &&
+                      pg_prefix_find(&x, &plain, -1, a) != page[4] && pg_prefix_find(&x, &same, -1, a) != page[0],
+                  "page %d beside %d: another page was found", i, k);
+        }
+    for (int i = 0; i < 5; i++) pg_prefix_drop(&x, page[i]);
+    pg_prefix_close(&x);
+    pg_pages_close(&pages);
+    pg_salt_drop(salt);
+    pg_salt_drop(like);
+}
+
+/* ---- engines ------------------------------------------------------------------------------------------------------ */
+
+enum { NEW = 6, TOP = 4, MOST = 200 };
+
+typedef struct answer {
+    int32_t token[NEW], n, cached;
+    pg_logprob top[NEW][TOP];
+    int32_t id, kind;
+} answer;
+
+static pg_engine *open_engine(const char *path, int cache, int kv_tokens, int context)
+{
+    pg_options o;
+    pg_engine *e = NULL;
+    pg_error err = { 0 };
+    pg_options_init(&o);
+    o.threads = 2;
+    o.kv_tokens = kv_tokens;
+    o.context = context;
+    o.batch = 128;
+    o.prefix_cache = cache;
+    CHECK(pg_open(path, &o, &e, &err) == PG_OK, "%s: %s", path, err.text);
+    return e;
+}
+
+static pg_request request_for(pg_engine *e, const int32_t *ids, int n)
+{
+    pg_request q;
+    pg_request_init(e, &q);
+    q.prompt = ids;
+    q.n_prompt = n;
+    q.max_new = NEW;
+    q.logprobs = TOP;
+    q.ignore_eos = q.has_seed = 1;
+    q.seed_low = (uint32_t)n;
+    return q;
+}
+
+static void take(answer *a, const pg_event *ev)
+{
+    if (ev->kind == PG_EVENT_TEXT && ev->token >= 0 && a->n < NEW) {
+        memcpy(a->top[a->n], ev->logprobs, sizeof a->top[0]);
+        a->token[a->n++] = ev->token;
+    } else if (ev->kind != PG_EVENT_TEXT) {
+        a->kind = ev->kind;
+        a->cached = ev->n_cached;
+    }
+}
+
+static answer ask(pg_engine *e, const pg_request *q)
+{
+    answer a = { 0 };
+    pg_event ev[16];
+    pg_error err = { 0 };
+    CHECK(pg_submit(e, q, &a.id, &err) == PG_OK, "%s", err.text);
+    while (!a.kind) {
+        const int n = pg_poll(e, 20000, ev, 16, NULL);
+        if (n <= 0) break;
+        for (int i = 0; i < n; i++)
+            if (ev[i].id == a.id) take(&a, &ev[i]);
+    }
+    return a;
+}
+
+static int same(const answer *a, const answer *b)
+{
+    return a->kind == PG_EVENT_DONE && b->kind == PG_EVENT_DONE && a->n == b->n && a->n == NEW &&
+           !memcmp(a->token, b->token, sizeof a->token) && !memcmp(a->top, b->top, sizeof a->top);
+}
+
+static void random_ids(int32_t *ids, int n, int vocab, unsigned long long seed)
+{
+    for (int i = 0; i < n; i++) ids[i] = (int32_t)(check_rand(&seed) % (unsigned)vocab);
+}
+
+/* The same bits with and without: prompts that are known as a whole, for the most part, or not at all. */
+static void check_model(const char *path)
+{
+    static const struct {
+        int n, same, chunk, cached;
+    } cases[] = { { 100, 0, 0, 0 },   { 100, 100, 0, 96 }, { 97, 97, 0, 96 },   { 96, 96, 5, 64 },
+                  { 33, 33, 1, 32 },  { 32, 32, 0, 0 },    { 120, 70, 7, 64 },  { 120, 120, 0, 96 },
+                  { 130, 99, 0, 96 }, { 131, 130, 0, 96 }, { 132, 132, 0, 128 } };
+    pg_engine *with = open_engine(path, 1, 2048, 512), *without = open_engine(path, 0, 2048, 512);
+    pg_info info;
+    int32_t ids[MOST], other[MOST];
+    if (with && without && pg_engine_info(with, &info, NULL) == PG_OK) {
+        random_ids(ids, MOST, info.n_vocab, 3);
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            random_ids(other, MOST, info.n_vocab, 1000);
+            memcpy(other, ids, (size_t)cases[i].same * sizeof *ids);
+            pg_request q = request_for(with, cases[i].same ? other : ids, cases[i].n);
+            q.chunk = cases[i].chunk;
+            const answer a = ask(with, &q), b = ask(without, &q);
+            CHECK(same(&a, &b), "%s: case %zu: other bits", path, i);
+            CHECK(a.cached == cases[i].cached && b.cached == 0, "%s: case %zu: %d cached, not %d", path, i, a.cached,
+                  cases[i].cached);
+        }
+    }
+    pg_close(with);
+    pg_close(without);
+}
+
+static void check_folder(const char *models)
+{
+    char path[1200];
+    DIR *d = opendir(models);
+    for (struct dirent *f; d && (f = readdir(d));) {
+        if (f->d_name[0] == '.' || !strcmp(f->d_name, "deepseek_v32") || !strcmp(f->d_name, "deepseek_v4")) continue;
+        snprintf(path, sizeof path, "%s/%s/model.gguf", models, f->d_name);
+        if (golden_exists(path)) check_model(path);
+    }
+    if (d) closedir(d);
+}
+
+static void test_salts(void)
+{
+    pg_engine *e = open_engine(MODEL, 1, 2048, 512);
+    static char longer[1100];
+    int32_t ids[100], id;
+    pg_error err = { 0 };
+    pg_stats s;
+    if (!e) return;
+    random_ids(ids, 100, 8192, 8);
+    static const char *const salts[] = { NULL, "", "one", "two", "one", NULL, "on", "two" };
+    static const int want[] = { 0, 0, 0, 0, 96, 96, 0, 96 };
+    for (int i = 0; i < 8; i++) {
+        pg_request q = request_for(e, ids, 100);
+        q.cache_salt = salts[i];
+        const answer a = ask(e, &q);
+        CHECK(a.cached == want[i], "salt %d: %d cached, not %d", i, a.cached, want[i]);
+    }
+    memset(longer, 'x', sizeof longer - 1);
+    pg_request q = request_for(e, ids, 100);
+    q.cache_salt = longer;
+    CHECK(pg_submit(e, &q, &id, &err) == PG_EINVAL && strstr(err.text, "cache_salt"), "%s", err.text);
+    do {
+        pg_event ev;
+        pg_poll(e, 10, &ev, 1, NULL);
+        pg_engine_stats(e, &s, NULL);
+    } while (s.running || s.kv_pages_used);
+    CHECK(s.kv_pages_cached == 15 && s.cached_tokens == 288 && s.prompt_tokens == 8 * 100 - 288,
+          "%d pages, %g tokens cached, %g computed", s.kv_pages_cached, s.cached_tokens, s.prompt_tokens);
+    pg_close(e);
+}
+
+/* ---- load ---------------------------------------------------------------------------------------------------------- */
+
+enum { CROWD = 60, AT_ONCE = 10 };
+
+typedef struct load {
+    int32_t ids[MOST], n;
+    int chunk, priority, lead;
+    answer want, got;
+    int attempt;
+} load;
+
+/* Prompts out of a small tree: half of them begin like another one. */
+static void make_load(load *all, unsigned long long *rng)
+{
+    for (int i = 0; i < CROWD; i++) {
+        random_ids(all[i].ids, MOST, 8192, 50 + (unsigned long long)i);
+        if (i && check_rand(rng) % 4) {
+            const load *like = &all[check_rand(rng) % (unsigned)i];
+            memcpy(all[i].ids, like->ids, (size_t)(check_rand(rng) % MOST) * sizeof *like->ids);
+        }
+        all[i].n = 1 + (int)(check_rand(rng) % (MOST - 1));
+        if (check_rand(rng) % 3 == 0) all[i].n = (all[i].n + 31) / 32 * 32 > MOST ? 192 : (all[i].n + 31) / 32 * 32;
+        all[i].chunk = check_rand(rng) % 2 ? 0 : 1 + (int)(check_rand(rng) % 50);
+        all[i].priority = (int)(check_rand(rng) % 2);
+        all[i].lead = check_rand(rng) % 2 ? 3 : 0;
+    }
+}
+
+static pg_request request_of(pg_engine *e, const load *l)
+{
+    pg_request q = request_for(e, l->ids, l->n);
+    q.temperature = 0;
+    q.chunk = l->chunk;
+    q.priority = l->priority;
+    q.lead = l->lead;
+    return q;
+}
+
+/* One event of a request with a lead: now and then it is taken back as a whole, so that its last prompt token is computed
+ * again beside others that share its pages. */
+static void react(pg_engine *e, load *l, const pg_event *ev, unsigned long long *rng)
+{
+    if (ev->kind == PG_EVENT_TEXT && ev->attempt != l->attempt) return;
+    take(&l->got, ev);
+    if (!l->lead || l->got.kind) return;
+    if (l->attempt < 3 && check_rand(rng) % 3 == 0 && pg_rewind(e, l->got.id, 0, -1, NULL) == PG_OK) {
+        l->attempt++;
+        l->got.n = 0;
+    }
+    pg_acknowledge(e, l->got.id, l->got.n);
+}
+
+static void run_load(pg_engine *e, load *all, unsigned long long *rng, int cancel)
+{
+    int sent = 0, done = 0, live = 0;
+    while (done < CROWD) {
+        while (sent < CROWD && live < AT_ONCE) {
+            load *l = &all[sent++];
+            const pg_request q = request_of(e, l);
+            memset(&l->got, 0, sizeof l->got);
+            l->attempt = 0;
+            CHECK(pg_submit(e, &q, &l->got.id, NULL) == PG_OK, "submit");
+            if (cancel && check_rand(rng) % 4 == 0) pg_cancel(e, l->got.id, NULL);
+            live++;
+        }
+        pg_event ev[16];
+        const int n = pg_poll(e, 20000, ev, 16, NULL);
+        CHECK(n > 0, "stuck: %d of %d ended", done, CROWD);
+        if (n <= 0) return;
+        for (int i = 0; i < n; i++)
+            for (int k = 0; k < sent; k++) {
+                if (all[k].got.id != ev[i].id) continue;
+                react(e, &all[k], &ev[i], rng);
+                if (ev[i].kind != PG_EVENT_TEXT) done++, live--;
+            }
+    }
+}
+
+static void test_load(int kv_tokens)
+{
+    static load all[CROWD];
+    pg_engine *with = open_engine(MODEL, 1, kv_tokens, 256), *without = open_engine(MODEL, 0, 8192, 256);
+    unsigned long long rng = 9;
+    pg_stats s = { 0 };
+    if (!with || !without) return;
+    make_load(all, &rng);
+    for (int i = 0; i < CROWD; i++) {
+        pg_request q = request_of(without, &all[i]);
+        q.lead = 0;
+        all[i].want = ask(without, &q);
+    }
+    run_load(with, all, &rng, 1);
+    for (int round = 0; round < 2; round++) {
+        run_load(with, all, &rng, 0);
+        for (int i = 0; i < CROWD; i++)
+            CHECK(same(&all[i].got, &all[i].want), "pool of %d, request %d of %d tokens: other bits with %d cached",
+                  kv_tokens, i, all[i].n, all[i].got.cached);
+    }
+    int32_t ids[250];
+    random_ids(ids, 250, 8192, 12345);
+    pg_request whole = request_for(with, ids, 250); /* takes a small pool as a whole */
+    const answer a = ask(with, &whole), b = ask(without, &whole);
+    CHECK(same(&a, &b), "the longest prompt after all that");
+    do {
+        pg_event ev;
+        pg_poll(with, 10, &ev, 1, NULL);
+        pg_engine_stats(with, &s, NULL);
+    } while (s.running || s.kv_pages_used);
+    CHECK(s.waiting == 0 && s.kv_pages_cached > 0 && s.kv_pages_cached <= s.kv_pages && s.cached_tokens > 0,
+          "%d pages of %d cached, %g tokens", s.kv_pages_cached, s.kv_pages, s.cached_tokens);
+    pg_close(with);
+    pg_close(without);
+}
+
+int main(void)
+{
+    char models[300];
+    test_tables(1);
+    test_tables(0);
+    test_collisions();
+    test_salts();
+    test_load(256);
+    test_load(8192);
+    snprintf(models, sizeof models, "%s/models", golden_root());
+    if (golden_exists(models))
+        check_folder(models);
+    else
+        printf("golden folder %s is absent: its cases did not run\n", models);
+    check_folder("tests/golden/models");
+    return check_done("prefix");
+}
