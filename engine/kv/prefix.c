@@ -39,10 +39,10 @@ void pg_salt_drop(pg_salt *salt)
     if (salt && atomic_fetch_sub(&salt->count, 1) == 1) free(salt);
 }
 
-static int same_salt(const pg_salt *a, const pg_salt *b)
+int pg_scope_same(const pg_scope *a, const pg_scope *b)
 {
-    if (!a || !b) return a == b;
-    return a->n == b->n && !memcmp(a->text, b->text, a->n);
+    const pg_salt *s = a->salt, *t = b->salt;
+    return a->key == b->key && (!s || !t ? s == t : s->n == t->n && !memcmp(s->text, t->text, s->n));
 }
 
 /* ---- hashing ---------------------------------------------------------------------------------------------------- */
@@ -108,7 +108,7 @@ static int32_t look_up(const pg_prefix *x, uint64_t hash, const pg_scope *scope,
     for (; page >= 0; page = x->known[page].next) {
         const pg_known *k = &x->known[page];
         if (k->hash != hash || k->before != before) continue;
-        if (before < 0 && (k->scope.key != scope->key || !same_salt(k->scope.salt, scope->salt))) continue;
+        if (before < 0 && !pg_scope_same(&k->scope, scope)) continue;
         if (!memcmp(k->token, token, sizeof k->token)) break;
     }
     return page;

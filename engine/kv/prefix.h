@@ -29,6 +29,7 @@ typedef struct pg_scope {
     uint64_t key;  /* how experts are chosen: policies that differ have different keys */
     pg_salt *salt; /* NULL: none, which is a salt like any other */
 } pg_scope;
+int pg_scope_same(const pg_scope *a, const pg_scope *b);
 
 typedef struct pg_known {
     uint64_t hash;

@@ -26,6 +26,14 @@ typedef struct pg_seq {
  * @return 1, or 0: there is no room now */
 int pg_seq_begin(pg_seq *s, pg_prefix *x, const int32_t *prompt, int32_t n_prompt, int32_t need);
 
+/* The same for what has become known since, where the first n_done tokens are no more than the known pages hold.
+ * @return how many more tokens are done */
+int32_t pg_seq_look(pg_seq *s, pg_prefix *x, const int32_t *prompt, int32_t n_prompt, int32_t n_done);
+
+/* Whether both will make the same page known next: two prompts that begin alike, equally far. */
+int pg_seq_meet(const pg_seq *a, const int32_t *prompt_a, int32_t n_a, const pg_seq *b, const int32_t *prompt_b,
+                int32_t n_b);
+
 /* The first n_done tokens of the prompt have been computed: make their full pages known. */
 void pg_seq_share(pg_seq *s, pg_prefix *x, const int32_t *prompt, int32_t n_prompt, int32_t n_done);
 
