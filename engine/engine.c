@@ -103,7 +103,7 @@ static void release(pg_engine *e)
     for (int i = 0; i < e->n_task; i++) {
         pg_task *t = e->task[i];
         room |= pg_ring_release(&t->ring);
-        if (t->gone)
+        if (t->gone && t->left)
             pg_task_close(t);
         else
             e->task[kept++] = t;
@@ -126,8 +126,7 @@ static int collect(pg_engine *e, pg_event *events, int32_t max, int *more, int *
 {
     int n = 0;
     pthread_mutex_lock(&e->lock);
-    *live = e->n_task;
-    *more = 0;
+    *live = *more = 0;
     for (int i = 0; i < e->n_task; i++) {
         pg_task *t = e->task[i];
         while (n < max && pg_ring_next(&t->ring, &events[n])) {
@@ -136,6 +135,7 @@ static int collect(pg_engine *e, pg_event *events, int32_t max, int *more, int *
             t->asked.given += ev->kind == PG_EVENT_TEXT && ev->token >= 0 && ev->attempt == t->asked.attempt;
         }
         *more |= pg_ring_waiting(&t->ring) > 0;
+        *live |= !t->gone;
     }
     pthread_mutex_unlock(&e->lock);
     return n;

@@ -277,31 +277,32 @@ PG_API int pg_engine_stats(pg_engine *e, pg_stats *out, pg_error *err);
 
 /* ---- readers that look before they go on ----------------------------------------------------------------------- */
 
-/* A request with a lead waits for its reader, who may take tokens back before anybody else has seen them: stream filters
- * are made of this. It generates at most `lead` tokens beyond those acknowledged, and ends (also by a stop string, an end
- * token or its length) only when all are.
+/* A request with a lead waits for its reader, who may take tokens back before anybody else has seen them: stream
+ * filters are made of this. It generates at most `lead` tokens beyond those acknowledged, and ends (also by a stop
+ * string, an end token or its length) only when all are.
  *
  * Tokens count from 1 as they come: the i-th TEXT event of an attempt whose token is not -1 brings token i, or, after a
- * rewind that kept k, token k + i. All the text that token i releases is in its own event, and what is released depends on
- * tokens 1 to i alone. So a reader keeps the texts apart, token by token; when it rewinds to k it throws those behind k
- * away, and events of an older attempt as they come; the events of the new attempt continue exactly there. Text that was
- * held back (the beginning of a stop string or of a character) after token k is held back again. An event with token -1
- * comes only right before DONE, when a request is cancelled or late, and belongs behind the last token. */
+ * rewind that kept k, token k + i. All the text that token i releases is in its own event, and what is released depends
+ * on tokens 1 to i alone. So a reader keeps the texts apart, token by token; when it rewinds to k it throws those
+ * behind k away, and events of an older attempt as they come; the events of the new attempt continue exactly there.
+ * Text that was held back (the beginning of a stop string or of a character) after token k is held back again. The event
+ * of a token after which the request would end says so in `finish`. An event with token -1 comes only right before DONE,
+ * when a request is cancelled or late, and belongs behind the last token. */
 
-/** The reader has seen `n` generated tokens and will not go back on account of them: the request may run `lead` further.
- *  Fewer than before is fine and changes nothing.
- *  @return PG_OK | PG_EINVAL (more than pg_poll has handed out of this attempt; a request without a lead) | PG_ENOTFOUND
- *          (it has ended, or never was).  Threads: any. Never waits for a step. */
+/** The reader has seen `n` generated tokens: the request may run `lead` further, and end when they are all. Fewer than
+ *  before is fine and changes nothing.
+ *  @return PG_OK | PG_EINVAL (more than pg_poll has handed out of this attempt; a request without a lead) |
+ *          PG_ENOTFOUND (it has ended, or never was).  Threads: any. Never waits for a step. */
 PG_API int pg_acknowledge(pg_engine *e, int32_t id, int32_t n);
 
-/** Take tokens back: the first `keep` generated ones stay, the later ones leave the result and the KV cache, and the request
- *  goes on from there, with another draw from the same seed. Those kept count as acknowledged. Works while the request
- *  runs, waits for its reader, or would end but for that; an end that a kept token made stays.
+/** Take tokens back: the first `keep` generated ones stay, the later ones leave the result and the KV cache, and the
+ *  request goes on from there, with another draw from the same seed. Those kept count as acknowledged. Works while the
+ *  request runs, waits for its reader, or would end but for that; an end that a kept token made stays.
  *  @param keep 0: all go; at most as many as pg_poll has handed out of this attempt. They may be fewer than were
  *              acknowledged.
- *  @param ban  token that must not come as number keep + 1; -1: none. Bans at a place add up, and hold for as long as the
- *              tokens before it stay. The request fails when more than 64 rewinds meet at one place or nothing is left
- *              to draw; beyond 256 in all, those at the earliest places are forgotten.
+ *  @param ban  token that must not come as number keep + 1; -1: none. Bans at a place add up, and hold for as long as
+ *              the tokens before it stay. The request fails when more than 64 rewinds meet at one place or nothing is
+ *              left to draw; beyond 256 in all, those at the earliest places are forgotten.
  *  @return PG_OK: what happens from here on has a higher `attempt` (unless the request fails first) | PG_EINVAL |
  *          PG_ENOTFOUND (it has ended) | PG_EFULL (16 rewinds wait for a step to end: try again)
  *  Threads: any. Never waits for a step. Cost: the text of the kept tokens is gone through again.

@@ -1,6 +1,6 @@
-/* prefix.c: a table of chains over the pages themselves, a node for each page of the pool, and a list of the idle ones in
- * order of use. The hash is keyed by a number that only this process knows: nobody can write prompts that meet in one
- * chain. */
+/* prefix.c: a table of chains over the pages themselves, a node for each page of the pool, and a list of the idle ones
+ * in order of use. The hash is keyed by a number that only this process knows: nobody can write prompts that meet in
+ * one chain. */
 #include "prefix.h"
 
 #include <stdatomic.h>

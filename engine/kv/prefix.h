@@ -1,10 +1,10 @@
 /* prefix: pages of prompts that have been computed, found again by the tokens that they hold.
  *
  * A page that is full of prompt tokens depends on its tokens, on all tokens before them and on the scope: who may share
- * it, and how experts were chosen. So pages form a tree below each scope: one is found by the page before it and its own
- * tokens. A hash only leads to the place; scope and tokens are compared. The cache holds each known page by a count of
- * its own; what nobody else holds is idle: it is given up, least recently used first, when the pool has no free page. So
- * all of the pool stays usable, and room is what is free or idle.
+ * it, and how experts were chosen. So pages form a tree below each scope: one is found by the page before it and its
+ * own tokens. A hash only leads to the place; scope and tokens are compared. The cache holds each known page by a count
+ * of its own; what nobody else holds is idle: it is given up, least recently used first, when the pool has no free
+ * page. So all of the pool stays usable, and room is what is free or idle.
  *
  * Whoever holds a page holds those before it as well, and lets go of them last page first: a page is then never older
  * than those behind it, and giving up the oldest one cuts leaves only.

@@ -1,9 +1,9 @@
 /* seq: the pages of one sequence in order of position, those shared with other prompts first.
  *
  * All pages that a sequence may ever need are set aside when it begins, so it never waits for one later. Pages that are
- * known from another prompt come with their tokens; they are read, never written: a sequence writes behind them only, and
- * makes its own pages known once they are full of prompt tokens. The page of the last prompt token is never shared: that
- * token is computed anew, for its logits, and again when all that was generated is taken back.
+ * known from another prompt come with their tokens; they are read, never written: a sequence writes behind them only,
+ * and makes its own pages known once they are full of prompt tokens. The page of the last prompt token is never shared:
+ * that token is computed anew, for its logits, and again when all that was generated is taken back.
  *
  * Owned by the engine thread. */
 #ifndef PG_SEQ_H

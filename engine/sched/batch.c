@@ -35,7 +35,8 @@ static void add_row(pg_engine *e, pg_task *t, int task, int pos, int sample)
     e->sampled_task[e->rows.n_sampled++] = task;
 }
 
-/* Whether somebody before it in this step, and not slower, computes what comes next in its prompt: it waits and finds it. */
+/* Whether somebody before it in this step, and not slower, computes what comes next in its prompt: it waits and finds
+ * it. */
 static int follows_another(const pg_engine *e, int task)
 {
     const pg_task *t = e->running[task];

@@ -1,8 +1,9 @@
 /* rewind.c: requests with a lead: what their readers ask for, and how it is done.
  *
  * Readers leave what they want in the task, under the engine's lock; the engine thread does it between two steps, under
- * the same lock, so that nobody sees it half done. Each side counts for itself: what the reader may name (`asked.given`)
- * is what it was handed out of the attempt that it asked for last, and that is never more than the thread has.
+ * the same lock, so that nobody sees it half done. Each side counts for itself: what the reader may name
+ * (`asked.given`) is what it was handed out of the attempt that it asked for last, and that is never more than the
+ * thread has.
  *
  * Going back costs no memory: the pages stay the sequence's own, positions behind the last kept token are computed and
  * written again. Text, ends and all other state that tokens leave behind is made anew from the kept ones
@@ -12,14 +13,22 @@
 
 #include <string.h>
 
-/* ---- the reader's side ------------------------------------------------------------------------------------------------ */
+/* ---- the reader's side ------------------------------------------------------------------------------------------- */
 
-/* The task of a request with a lead that has not ended, or NULL, *rc and *err. Under the lock. */
+_Static_assert(PG_MAX_BANS == 64 && PG_MAX_BANS_ALL == 256 && PG_MAX_ASKED == 16, "perigee.h says so");
+
+/* The task of a request with a lead that has not ended, or NULL, *rc and *err. Under the lock; ids ascend there. */
 static pg_task *find_task(pg_engine *e, int32_t id, int *rc, pg_error *err)
 {
-    pg_task *t = NULL;
-    for (int i = 0; i < e->n_task && !t; i++)
-        if (e->task[i]->id == id) t = e->task[i];
+    int low = 0, high = e->n_task;
+    while (low < high) {
+        const int middle = low + (high - low) / 2;
+        if (e->task[middle]->id < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    pg_task *t = low < e->n_task && e->task[low]->id == id ? e->task[low] : NULL;
     if (!t || t->gone || t->finished)
         *rc = pg_fail(err, PG_ENOTFOUND, "request %d has ended, or never was", id);
     else if (!t->how.lead)
@@ -80,7 +89,7 @@ int pg_rewind(pg_engine *e, int32_t id, int32_t keep, int32_t ban, pg_error *err
     return rc;
 }
 
-/* ---- the engine thread's side ----------------------------------------------------------------------------------------- */
+/* ---- the engine thread's side ------------------------------------------------------------------------------------ */
 
 static int32_t generated(const pg_task *t)
 {
@@ -92,7 +101,8 @@ int pg_rewind_has_lead(const pg_task *t)
     return !t->how.lead || (!t->ending && generated(t) - t->n_seen < t->how.lead);
 }
 
-/* Bans behind `keep` go with the tokens before them; those of the earliest place make room. 0: too many at this place. */
+/* Bans behind `keep` go with the tokens before them; those of the earliest place make room. 0: too many
+ * at this place. */
 static int add_ban(pg_task *t, int32_t keep, int32_t token)
 {
     int32_t here = 0, first = 0;

@@ -129,7 +129,8 @@ static void penalise(pg_sampler *s, const pg_draw *draw)
     }
 }
 
-/* Look at the row that is drawn from: the model's own, or a copy with bias, bans and penalties. Returns its largest logit. */
+/* Look at the row that is drawn from: the model's own, or a copy with bias, bans and penalties. Returns its largest
+ * logit. */
 static float look_at(pg_sampler *s, const pg_draw *draw)
 {
     const bool penalised = is_penalised(draw);

@@ -1,8 +1,9 @@
 /* sampler: one token out of one row of logits. Pure: the same inputs give the same token, whatever else runs.
  *
- * Order: logit bias, bans, (grammar mask), penalties, (DRY), top-k, typical, top-p, min-p, (XTC), temperature, draw; those in
- * brackets come later and keep their places. Candidates are kept sorted by logit, ties by lower id; sums run in f64 in
- * that order. Noise is Philox4x32-10 keyed by the seed, counted by (position, attempt), so a replay draws the same.
+ * Order: logit bias, bans, (grammar mask), penalties, (DRY), top-k, typical, top-p, min-p, (XTC), temperature, draw;
+ * those in brackets come later and keep their places. Candidates are kept sorted by logit, ties by lower id; sums run
+ * in f64 in that order. Noise is Philox4x32-10 keyed by the seed, counted by (position, attempt), so a replay draws the
+ * same.
  * Sources: Fan et al. 2018 (top-k), Holtzman et al. 2020 (top-p), Meister et al. 2022 (typical), Nguyen et al. 2024
  * (min-p), Keskar et al. 2019 (repetition penalty), Salmon et al. 2011 (Philox). */
 #ifndef PG_SAMPLER_H

@@ -67,6 +67,7 @@ static void leave(pg_engine *e, int i) /* running[i] is over: its pages are free
     pg_seq_end(&t->seq, &e->prefix);
     e->n_running--;
     memmove(e->running + i, e->running + i + 1, (size_t)(e->n_running - i) * sizeof(*e->running));
+    t->left = 1;
 }
 
 static void end_looking(pg_engine *e, pg_task *t, int result)
@@ -83,8 +84,8 @@ static int is_late(const pg_task *t, double now)
     return t->t_deadline > 0 && now >= t->t_deadline;
 }
 
-/* Requests that were cancelled or whose time has come end here, running or waiting; under the lock, so that what a reader
- * asked for before its request ended has been done. */
+/* Requests that were cancelled or whose time has come end here, running or waiting; under the lock, so that what a
+ * reader asked for before its request ended has been done. */
 static void end_early(pg_engine *e, double now)
 {
     for (int list = 0; list < 2; list++)
@@ -93,10 +94,12 @@ static void end_early(pg_engine *e, double now)
             const int late = is_late(t, now);
             if (t->looking || t->finished || (!late && !atomic_load(&t->cancelled))) continue;
             pg_output_end(e, t, late ? PG_FINISH_DEADLINE : PG_FINISH_CANCELLED);
-            if (list)
+            if (list) {
                 leave(e, i);
-            else
+            } else {
                 memmove(e->waiting + i, e->waiting + i + 1, (size_t)(--e->n_waiting - i) * sizeof(*e->waiting));
+                t->left = 1;
+            }
         }
 }
 

@@ -63,6 +63,7 @@ typedef struct pg_task {
     _Atomic int cancelled;                         /* set by any thread */
     _Atomic int finished;                          /* engine thread: DONE or FAIL was pushed; rewind.c reads it too */
     int gone;                                      /* reader: DONE or FAIL was handed out */
+    _Atomic int left;                              /* engine thread: it knows the task no more, whoever read it may free it */
 
     int looking; /* 1: pg_logits or pg_score, no ring, no sampling */
     int32_t chunk, first_decode;
@@ -155,7 +156,8 @@ void pg_rewind_obey(pg_engine *e);
 void pg_draw_rows(pg_engine *e);
 
 /* output.c: a token was drawn for a task; publishes text and the end. The end of a request with a lead waits, as
- * t->ending, for pg_output_done. Replay makes the text's state, and t->ending, what they were after the newest token. */
+ * t->ending, for pg_output_done. Replay makes the text's state, and t->ending, what they were after the newest
+ * token. */
 void pg_output_token(pg_engine *e, pg_task *t, int32_t token, const pg_logprob *logprobs, int n_logprobs);
 void pg_output_end(pg_engine *e, pg_task *t, int finish);
 void pg_output_done(pg_engine *e, pg_task *t, int finish);

@@ -1,10 +1,10 @@
-/* Prompts that begin alike share what was computed of them: engines with the cache against engines without: the same bits
- * for every family, under load, and with a pool that is much too small. The tables alone: seq.c. */
+/* Prompts that begin alike share what was computed of them: engines with the cache against engines without: the same
+ * bits for every family, under load, and with a pool that is much too small. The tables alone: seq.c. */
 #include "golden.h"
 
 #define MODEL "examples/models/perigee-voices.q8_0.gguf"
 
-/* ---- engines ------------------------------------------------------------------------------------------------------ */
+/* ---- engines ----------------------------------------------------------------------------------------------------- */
 
 enum { NEW = 6, TOP = 4, MOST = 200 };
 
@@ -192,7 +192,7 @@ static void test_together(void)
     pg_close(without);
 }
 
-/* ---- load ---------------------------------------------------------------------------------------------------------- */
+/* ---- load -------------------------------------------------------------------------------------------------------- */
 
 enum { CROWD = 60, AT_ONCE = 10 };
 
@@ -230,8 +230,8 @@ static pg_request request_of(pg_engine *e, const load *l)
     return q;
 }
 
-/* One event of a request with a lead: now and then it is taken back as a whole, so that its last prompt token is computed
- * again beside others that share its pages. */
+/* One event of a request with a lead: now and then it is taken back as a whole, so that its last prompt token is
+ * computed again beside others that share its pages. */
 static void react(pg_engine *e, load *l, const pg_event *ev, unsigned long long *rng)
 {
     if (ev->kind == PG_EVENT_TEXT && ev->attempt != l->attempt) return;

@@ -1,4 +1,5 @@
-/* What tests of requests with a lead share: a reader that keeps texts apart, token by token, as perigee.h tells it to. */
+/* What tests of requests with a lead share: a reader that keeps texts apart, token by token, as perigee.h tells it
+ * to. */
 #ifndef PG_READER_H
 #define PG_READER_H
 

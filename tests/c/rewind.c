@@ -4,7 +4,7 @@
 
 static const char PROMPT[] = "Once upon a time there was a little fox who";
 
-/* ---- how far it runs -------------------------------------------------------------------------------------------------- */
+/* ---- how far it runs --------------------------------------------------------------------------------------------- */
 
 static void test_lead(pg_engine *e)
 {
@@ -46,7 +46,7 @@ static void test_lead(pg_engine *e)
     CHECK(pg_submit(e, &q, &id, &err) == PG_EINVAL && strstr(err.text, "lead"), "%s", err.text);
 }
 
-/* ---- what comes again ------------------------------------------------------------------------------------------------- */
+/* ---- what comes again -------------------------------------------------------------------------------------------- */
 
 static int argmax(const float *x, int n)
 {
@@ -197,7 +197,7 @@ static void test_repeats(pg_engine *e)
     CHECK(memcmp(a.token, b.token, 60 * sizeof *a.token) != 0, "rewinding to 0 draws anew");
 }
 
-/* ---- ends ------------------------------------------------------------------------------------------------------------- */
+/* ---- ends -------------------------------------------------------------------------------------------------------- */
 
 static void test_ends(pg_engine *e)
 {

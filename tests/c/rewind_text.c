@@ -1,14 +1,15 @@
-/* Texts of requests that are taken back at random, among others that are not: characters in pieces and stop strings across
- * tokens, on the bundled model. Tokens are drawn from a few, single bytes among them, and the text of each is compared with
- * what a plain decoder says that sees the whole list: what had been released after token i may only depend on tokens 1
- * to i. Acknowledging, rewinding, cancelling and slow reading come in any order. */
+/* Texts of requests that are taken back at random, among others that are not: characters in pieces and stop strings
+ * across tokens, on the bundled model. Tokens are drawn from a few, single bytes among them, and the text of each is
+ * compared with what a plain decoder says that sees the whole list: what had been released after token i may only
+ * depend on tokens 1 to i. Acknowledging, rewinding, cancelling and slow reading come in any order. */
 #include "reader.h"
 
 enum { FEW = 12, AT_ONCE = 12 };
 
 static int32_t few[FEW], n_few;
 
-/* Tokens whose bytes are these: parts of a character of three bytes, of one of four, and letters of the stop strings. */
+/* Tokens whose bytes are these: parts of a character of three bytes, of one of four, and letters of the stop
+ * strings. */
 static void find_few(pg_engine *e)
 {
     static const char *const wanted[] = {

@@ -1,5 +1,5 @@
-/* Tables of shared pages, without an engine, against a pool whose pages remember what was computed into them: what is found
- * is right, what is written is nobody else's, no page is lost, and hashes that meet mislead nobody. */
+/* Tables of shared pages, without an engine, against a pool whose pages remember what was computed into them: what is
+ * found is right, what is written is nobody else's, no page is lost, and hashes that meet mislead nobody. */
 #include "check.h"
 
 #include "../../engine/kv/seq.h"
@@ -140,7 +140,8 @@ static void collide(pg_prefix *x, int32_t page, int32_t with)
     *other = page;
 }
 
-/* Five pages that differ in tokens, salt, key or the page before; whichever stands in another's way is not taken for it. */
+/* Five pages that differ in tokens, salt, key or the page before; whichever stands in another's way is not taken for
+ * it. */
 static void test_collision(int one, int other)
 {
     pg_kv_stream stream = { .width = 8 };
