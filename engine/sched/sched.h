@@ -63,7 +63,7 @@ typedef struct pg_task {
     _Atomic int cancelled;                         /* set by any thread */
     _Atomic int finished;                          /* engine thread: DONE or FAIL was pushed; rewind.c reads it too */
     int gone;                                      /* reader: DONE or FAIL was handed out */
-    _Atomic int left;                              /* engine thread: it knows the task no more, whoever read it may free it */
+    _Atomic int left;                              /* engine thread: it knows the task no more */
 
     int looking; /* 1: pg_logits or pg_score, no ring, no sampling */
     int32_t chunk, first_decode;
