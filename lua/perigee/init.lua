@@ -81,6 +81,7 @@ perigee.json = json
 -- @tfield ?boolean mmap map the file (the default), or read it into memory of our own
 -- @tfield ?boolean mlock lock the weights into memory; default false
 -- @tfield ?boolean force skip the check that everything fits into memory; default false
+-- @tfield ?boolean prefix_cache prompts that begin alike share what was computed of it; default true
 -- @tfield ?function progress called with done, total (bytes) and what ("load") while the model is opened; an error that
 -- it raises gives the opening up and passes through
 
