@@ -45,7 +45,7 @@ function Template.new(source)
    end
    local fine, run = pcall(function() return compile(parse(source, KNOWN)) end)
    if not fine then return nil, explained(run, nil, "format") end
-   return setmetatable({ _run = run, _defaults = {} }, Template)
+   return setmetatable({ source = source, _run = run, _defaults = {} }, Template)
 end
 
 --- How to render.

@@ -40,7 +40,7 @@ describe("what a model says", function()
 
    it("is cut at markers however it comes", function()
       same_in_all_pieces(hermes, '<think>\nfirst I\n</think>\n\nNow.\n<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>', {
-         { kind = "reasoning", text = "first I" }, { kind = "text", text = "Now." }, tool("add", '{"a": 1}'),
+         { kind = "reasoning", text = "first I" }, { kind = "text", text = "Now." }, tool("add", '{"a":1}'),
       })
       same_in_all_pieces(hermes, "a <tool_cal is not <a> tool_call", {
          { kind = "text", text = "a <tool_cal is not <a> tool_call" } })
@@ -120,12 +120,21 @@ local function said(made, case, i)
    local prompt = made:render(vars, { now = case.now })
    vars.messages, vars.add_generation_prompt = with, false
    local text = prompt and made:render(vars, { now = case.now })
-   if not text or text:sub(1, #prompt) ~= prompt then return nil end
-   text = text:sub(#prompt + 1)
+   if not text then return nil end
+   local same = 0                                        -- the opening of a turn may differ where reasoning begins
+   while same < #prompt and text:byte(same + 1) == prompt:byte(same + 1) do same = same + 1 end
+   if same < #prompt - 64 then return nil end
+   if same < #prompt then same = #text:sub(1, same):gsub("<[^<>]*$", "") end
+   prompt, text = text:sub(1, same), text:sub(same + 1)
    local stop = case.eos_token ~= "" and text:find(case.eos_token, 1, true)
    if stop then text = text:sub(1, stop - 1) end
    return text, prompt
 end
+
+-- These templates write nested values as Python would, which their models are not asked to.
+local PYTHON = { minicpm = true, seed = true }
+
+local function skips(format, case) return PYTHON[format] and case:find "nested" ~= nil end
 
 local function calls_of(parts)
    local calls = {}
@@ -146,18 +155,22 @@ describe("the published templates", function()
       if helper.exists(path .. "/template.jinja") then
          local source = helper.read(path .. "/template.jinja")
          local format, shows_tools = formats.detect(source)
+         local speaks = shows_tools or format ~= formats.json
          local cases = assert(json.decode(helper.read(path .. "/cases.json")))
          it("of " .. folder .. " (" .. format.name .. ")", function()
             local made = assert(template.new(source))
             for _, case in ipairs(cases) do
                for i, message in ipairs(case.messages) do
                   local wanted = message.role == "assistant" and message.tool_calls
-                  if shows_tools and case.expected and wanted and wanted ~= json.null and #wanted > 0 then
+                  if speaks and case.expected and wanted and wanted ~= json.null and #wanted > 0 then
                      local text, prompt = said(made, case, i)
-                     if text and text:find(wanted[1]["function"].name, 1, true) then
-                        local calls = calls_of(read(format, text, 11, formats.first(format, prompt)))
-                        assert.equal(#wanted, #calls, case.name .. ": " .. text)
-                        for k, call in ipairs(wanted) do
+                     if text and text:find(wanted[1]["function"].name, 1, true) and not skips(format.name, case.name) then
+                        local first = text:find("</think", 1, true) and formats.first(format, prompt) or format.first
+                        local calls = calls_of(read(format, text, 11, first))
+                        local n = format.name == "harmony" and 1 or #wanted      -- its template renders the first alone
+                        assert.equal(n, #calls, case.name .. ": " .. text)
+                        for k = 1, n do
+                           local call = wanted[k]
                            local arguments = call["function"].arguments
                            if type(arguments) == "string" then arguments = json.decode(arguments) end
                            assert.equal(call["function"].name, calls[k].name)
@@ -173,7 +186,8 @@ describe("the published templates", function()
    end
 
    it("were read for all families", function()
-      for _, name in ipairs { "harmony", "deepseek", "kimi", "mistral", "hermes", "llama", "minimax" } do
+      for _, name in ipairs { "harmony", "deepseek", "dsml", "kimi", "mistral", "hermes", "llama", "minimax", "gemma", "cohere",
+         "apertus", "seed", "hunyuan", "solar" } do
          assert.is_true((seen[name] or 0) > 0, name .. " was never read")
       end
    end)

@@ -9,31 +9,32 @@ local bodies = require "perigee.chat.bodies"
 
 local M = {}
 
--- States that most formats share; `open` and `close` bound a list of calls or a single one.
-local function thinking(states)
-   states.text = states.text or { kind = "text", on = {} }
-   states.text.on["<think>"] = "think"
-   states.think = { kind = "reasoning", on = { ["</think>"] = "text" } }
-   -- a model that was sent thinking may leave the first marker out, and one that does not think may close it at once
-   states.text.on["</think>"] = "text"
+-- Reasoning between tags of the family. A model that was sent thinking may leave the first tag out, and one that does not
+-- think may close it at once, so the second is layout in text as well.
+local function thinking(states, open, close)
+   open, close = open or "<think>", close or "</think>"
+   states.text.on[open], states.text.on[close] = "think", "text"
+   states.think = { kind = "reasoning", on = { [close] = "text" } }
    return states
 end
 
--- One marker opens a call, another closes it.
-local function single(name, open, close, read, special)
+-- One marker opens a call or a list of them, another closes it. `how`: special, think (the tags of reasoning), mark.
+local function single(name, opens, closes, read, how)
+   how = how or {}
+   local text, call = { kind = "text", on = {} }, { read = read, on = {} }
+   for _, open in ipairs(opens) do text.on[open] = "call" end
+   for _, close in ipairs(closes) do call.on[close] = "text" end
+   local tags = how.think or {}
    return {
-      name = name, special = special, first = "text", mark = open,
-      states = thinking {
-         text = { kind = "text", on = { [open] = "call" } },
-         call = { read = read, on = { [close] = "text" } },
-      },
+      name = name, special = how.special or false, first = "text", mark = how.mark or opens[1],
+      states = thinking({ text = text, call = call }, tags[1], tags[2]),
    }
 end
 
 -- A list around calls, each bounded by markers of its own.
-local function list(name, outer, inner, read)
+local function list(name, outer, inner, read, example)
    return {
-      name = name, special = true, first = "text", mark = inner[1],
+      name = name, special = true, example = example, first = "text", mark = inner[1],
       states = thinking {
          text = { kind = "text", on = { [outer[1]] = "gap", [inner[1]] = "call" } },
          gap = { gap = true, on = { [inner[1]] = "call", [outer[2]] = "text" } },
@@ -64,14 +65,14 @@ local function harmony()
 end
 
 -- A call is the whole answer, as JSON; anything else is text.
-local function whole(name, key, mark)
+local function whole(name, mark)
    local states = thinking {
       text = { kind = "text", on = { ["<|python_tag|>"] = "call" } },
       start = { by = { ["{"] = "call", ["["] = "call" }, other = "text" },
       call = { read = bodies.json, on = {} },
    }
    states.think.on["</think>"] = "start"
-   return { name = name, special = false, first = "start", mark = mark, key = key, states = states }
+   return { name = name, special = false, first = "start", mark = mark, states = states }
 end
 
 local MISTRAL = "[TOOL_CALLS]"
@@ -80,9 +81,10 @@ local MISTRAL = "[TOOL_CALLS]"
 local FORMATS = {
    harmony(),
    list("deepseek", { "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>" },
-      { "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>" }, bodies.deepseek),
-   single("dsml-functions", "<｜DSML｜function_calls>", "</｜DSML｜function_calls>", bodies.invoke),
-   single("dsml", "<｜DSML｜tool_calls>", "</｜DSML｜tool_calls>", bodies.invoke),
+      { "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>" }, bodies.deepseek, "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>"
+      .. "NAME<｜tool▁sep｜>{ARGUMENTS AS JSON}<｜tool▁call▁end｜><｜tool▁calls▁end｜>"),
+   single("dsml", { "<｜DSML｜function_calls>", "<｜DSML｜tool_calls>" },
+      { "</｜DSML｜function_calls>", "</｜DSML｜tool_calls>" }, bodies.invoke, { mark = "DSML" }),
    list("kimi", { "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>" },
       { "<|tool_call_begin|>", "<|tool_call_end|>" }, bodies.kimi),
    {
@@ -93,19 +95,36 @@ local FORMATS = {
          call = { read = bodies.mistral, on = { [MISTRAL] = "call" } },
       },
    },
-   single("minimax", "<minimax:tool_call>", "</minimax:tool_call>", bodies.invoke),
-   single("hunyuan", "<tool_call:opensource>", "</tool_call:opensource>", bodies.tagged),
-   single("hermes", "<tool_call>", "</tool_call>", bodies.tagged),
-   whole("llama", "parameters", "<|python_tag|>"),
-   whole("llama", "parameters", '"parameters": '),
+   list("solar", { "<|tool_calls|>", "<|calls|>" }, { "<|tool_call:begin|>", "<|tool_call:end|>" }, bodies.solar),
+   single("cohere", { "<|START_ACTION|>" }, { "<|END_ACTION|>" }, bodies.json,
+      { special = true, think = { "<|START_THINKING|>", "<|END_THINKING|>" } }),
+   single("apertus", { "<|tools_prefix|>" }, { "<|tools_suffix|>" }, bodies.keyed, { special = true }),
+   single("gigachat", { "<|function_call|>" }, { "<|message_sep|>" }, bodies.json, { special = true }),
+   single("gemma", { "<|tool_call>" }, { "<tool_call|>" }, bodies.gemma,
+      { special = true, think = { "<|channel>thought", "<channel|>" } }),
+   single("seed", { "<seed:tool_call>" }, { "</seed:tool_call>" }, bodies.tagged,
+      { think = { "<seed:think>", "</seed:think>" } }),
+   single("minimax", { "<minimax:tool_call>" }, { "</minimax:tool_call>" }, bodies.invoke),
+   single("muse", { "<atem:function_calls>" }, { "</atem:function_calls>" }, bodies.invoke),
+   single("hunyuan", { "<tool_call:opensource>" }, { "</tool_call:opensource>" }, bodies.tagged,
+      { mark = "｜hy_", think = { "<think:opensource>", "</think:opensource>" } }),
+   single("nemotron", { "<TOOLCALL>" }, { "</TOOLCALL>" }, bodies.json),
+   single("apriel", { "<tool_calls>" }, { "</tool_calls>" }, bodies.json, { mark = "<tool_calls>[" }),
+   single("hermes", { "<tool_call>" }, { "</tool_call>" }, bodies.tagged),
+   single("minicpm", { "<function name=" }, { "</function>" }, bodies.named),
+   single("functionary", { "<function=" }, { "</function>" }, bodies.functionary),
+   single("functools", { "functools" }, {}, bodies.json),
+   whole("llama", "<|python_tag|>"),
+   whole("llama", '"parameters": '),
 }
 
 --- Any model: a call is a JSON object alone, or a list of them.
-M.json = whole("json", "arguments")
+M.json = whole("json")
+M.json.example = '{"name": "NAME OF THE TOOL", "arguments": {ITS ARGUMENTS}}'
 
 --- The format that a chat template speaks; `json` when it names none.
 -- @tparam string template source
--- @treturn table format
+-- @treturn table format; `example`, where it has one, shows a call to models whose templates describe no tools
 -- @treturn boolean whether the template itself shows tools to the model
 function M.detect(template)
    local tools = template:find("tools", 1, true) ~= nil

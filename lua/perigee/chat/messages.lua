@@ -67,14 +67,27 @@ function M.tools(where, tools)
    return list, by_name
 end
 
--- What a template that knows no tools cannot say: it goes into the system message.
-local function advice(tools)
+-- What a template that shows no tools leaves unsaid: it goes into the system message.
+local function advice(tools, format)
    local lines = { "You can call these tools:" }
    for _, tool in ipairs(tools) do lines[#lines + 1] = json.encode(tool["function"]) end
-   lines[#lines + 1] = "To call one, answer with nothing but a JSON object: "
-      .. '{"name": NAME OF THE TOOL, "arguments": {ITS ARGUMENTS}}. Its result follows in a message that begins with '
-      .. '"Result of". Otherwise answer as usual.'
+   lines[#lines + 1] = "To call one, answer with nothing but: " .. (format.example or "")
+   if format == formats.json then
+      lines[#lines + 1] = 'Its result follows in a message that begins with "Result of". Otherwise answer as usual.'
+   end
    return table.concat(lines, "\n")
+end
+
+-- The messages with something said before all others, behind the system message if there is one.
+local function told(list, text)
+   local copies, first = {}, list[1]
+   if first.role == "system" then
+      copies[1] = { role = "system", content = first.content .. "\n\n" .. text }
+   else
+      copies[1] = { role = "system", content = text }
+   end
+   for i = first.role == "system" and 2 or 1, #list do copies[#copies + 1] = list[i] end
+   return copies
 end
 
 -- ---- rendering --------------------------------------------------------------------------------------------------------
@@ -139,19 +152,11 @@ local function prepare(tokenizer, messages, as_text, signs)
    return list
 end
 
--- For templates without tools: calls and results as plain turns.
-local function plainly(messages, tools)
-   local list, told = {}, false
-   for _, message in ipairs(messages) do
+-- For templates that know no tools at all: calls and results as plain turns.
+local function plainly(list)
+   local plain = {}
+   for i, message in ipairs(list) do
       local copy = { role = message.role, content = message.content or "" }
-      if not told and #tools > 0 and (copy.role == "system" or #list == 0) then
-         told = true
-         if copy.role == "system" then
-            copy.content = copy.content .. "\n\n" .. advice(tools)
-         else
-            list[1] = { role = "system", content = advice(tools) }
-         end
-      end
       for _, call in ipairs(message.tool_calls or {}) do
          copy.content = ('{"name": %s, "arguments": %s}'):format(json.encode(call["function"].name),
             call["function"].arguments)
@@ -159,9 +164,9 @@ local function plainly(messages, tools)
       if copy.role == "tool" then
          copy.role, copy.content = "user", ("Result of %s: %s"):format(message.name or "the call", copy.content)
       end
-      list[#list + 1] = copy
+      plain[i] = copy
    end
-   return list
+   return plain
 end
 
 local function encode(tokenizer, text, signs, bos)
@@ -200,7 +205,8 @@ function M.prompt(engine, messages, how)
    local tokenizer = engine:tokenizer()
    local format, shows_tools = formats.detect(template.source)
    local tools = how.tools or {}
-   if not shows_tools then messages, format = plainly(messages, tools), formats.json end
+   if not shows_tools and #tools > 0 then messages = told(messages, advice(tools, format)) end
+   if not shows_tools and format == formats.json then messages = plainly(messages) end
    local thinks = template.source:find("think", 1, true) ~= nil
    local vars = { add_generation_prompt = not how.continue, tools = #tools > 0 and shows_tools and tools or nil }
    for key, value in pairs(how.vars or {}) do vars[key] = value end
