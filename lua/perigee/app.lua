@@ -3,9 +3,9 @@
 --    app/ policies/NAME.lua  filters/NAME.lua  pipelines/NAME.lua  app.lua
 --
 -- Every file stands for its name, is watched, and is swapped alone: a new version takes effect with the next request (a
--- policy with `live = true`: the next step), requests in flight keep what they began with, and a file that does not load
--- leaves the old version in place and is reported. `app.lua` says which of them serve. Its code, like that of filters
--- and pipelines, runs in the application's own Lua state; policies run in the engine's.
+-- policy with `live = true`: the next step), requests in flight keep what they began with, and a file that does not
+-- load leaves the old version in place and is reported. `app.lua` says which of them serve. Its code, like that of
+-- filters and pipelines, runs in the application's own Lua state; policies run in the engine's.
 -- @classmod perigee.app
 local options = require "perigee.options"
 local files = require "perigee.files"
@@ -26,7 +26,8 @@ local APP = { watch = "boolean" }
 -- @tfield ?table options of @{perigee.engine:generate} for every request; a request's own go before
 local SETTINGS = { route = "any", filters = "strings", pipeline = "string", system = "string", options = "any" }
 
--- ---- kinds of files -----------------------------------------------------------------------------------------------------
+-- ---- kinds of files
+-- -----------------------------------------------------------------------------------------------------
 
 -- Run a file in the application's state: what it returns | nil, message.
 local function run(path)
@@ -74,7 +75,8 @@ local KINDS = {
 }
 local ORDER = { "policies", "filters", "pipelines" }
 
--- ---- loading ------------------------------------------------------------------------------------------------------------
+-- ---- loading
+-- ------------------------------------------------------------------------------------------------------------
 
 -- Bring the settings into force, as far as what they name is there.
 local function settle(app)
@@ -156,8 +158,8 @@ end
 
 --- Load what has changed since the last call; for the application's loop. It costs a look at the folder, at most five
 -- times a second, unless the system tells about changes by itself.
--- @treturn {table,...} one for each file that changed: path within the folder, ok, message when it did not load (the old
--- version stays), removed
+-- @treturn {table,...} one for each file that changed: path within the folder, ok, message when it did not load (the
+-- old version stays), removed
 -- @usage
 -- for _, change in ipairs(app:poll()) do print(change.path, change.ok and "loaded" or change.message) end
 function App:poll()

@@ -53,7 +53,8 @@ function Chat.open(engine, opts, level)
       local names
       format, names = formats.named(given.format)
       if not format then
-         return nil, ("%s: unknown format %q; there are %s"):format(where, given.format, table.concat(names, ", ")), "invalid"
+         return nil, ("%s: unknown format %q; there are %s"):format(where, given.format,
+            table.concat(names, ", ")), "invalid"
       end
    end
    local self = setmetatable({
@@ -65,7 +66,8 @@ function Chat.open(engine, opts, level)
    return self
 end
 
--- ---- fitting the context ------------------------------------------------------------------------------------------------
+-- ---- fitting the context
+-- ------------------------------------------------------------------------------------------------
 
 local KEEP = 0.75                -- part of the room that the history is cut down to when it outgrows it
 
@@ -93,7 +95,8 @@ end
 -- Ids of the history, cut to the context: ids, text, format | nil, message, code.
 local function fit(self, opts)
    local context = self.engine:info().context
-   local room = context - (opts and opts.max_new or self._reserve or math.min(1024, math.floor(context / 4)))
+   local free = opts and opts.max_new or self._reserve or math.min(1024, math.floor(context / 4))
+   local room = context - free
    local ids, text, format = prompt(self)
    if not ids or #ids <= room then return ids, text, format end
    local whole, turns = self.messages, count_turns(self.messages)
@@ -111,7 +114,8 @@ local function fit(self, opts)
       .. "new tokens (max_new), or open the engine with a larger context"):format(#ids, room, context), "limit"
 end
 
--- ---- turns ----------------------------------------------------------------------------------------------------------------
+-- ---- turns
+-- ----------------------------------------------------------------------------------------------------------------
 
 local function is_string_of(self)
    return function(tool, argument)
@@ -215,9 +219,9 @@ end
 -- @usage print(chat:run("What is 17 * 23?", { max_new = 200 }))
 function Chat:run(text, opts)
    options.expect("chat:run", "text", text, "string", 2)
-   local given, steps, watch = {}, 8, nil
+   local given = {}
    for key, value in pairs(opts or {}) do given[key] = value end
-   steps, watch = given.steps or steps, given.watch
+   local steps, watch = given.steps or 8, given.watch
    given.steps, given.watch = nil, nil
    local reply, message, code = self:say(text, given)
    for step = 1, steps + 1 do

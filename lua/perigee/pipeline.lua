@@ -1,8 +1,8 @@
 --- Prompt pipelines: what happens to messages before the model sees them, and to its answer before anybody else does.
 --
 -- A pipeline is a list of stages. A stage is a function that takes a context and returns it (or another), or nil and a
--- reason, which ends the run. The stages that come with perigee are functions of this module that make one. Nothing here
--- touches the engine's thread; a stage may call the engine, a database or a service as it likes.
+-- reason, which ends the run. The stages that come with perigee are functions of this module that make one. Nothing
+-- here touches the engine's thread; a stage may call the engine, a database or a service as it likes.
 -- @module perigee.pipeline
 local options = require "perigee.options"
 local messages = require "perigee.chat.messages"
@@ -30,7 +30,8 @@ Pipeline.__index = Pipeline
 local function check_stage(stage, number)
    local run = type(stage) == "table" and stage.run or stage
    if type(run) ~= "function" then
-      error(("perigee.pipeline: stage %d must be a function or a table with run, not a %s"):format(number, type(stage)), 3)
+      error(("perigee.pipeline: stage %d must be a function or a table with run, not a %s"):format(number,
+         type(stage)), 3)
    end
    return { name = type(stage) == "table" and stage.name or "stage " .. number, run = run }
 end

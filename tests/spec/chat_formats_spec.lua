@@ -1,5 +1,5 @@
--- Reasoning and tool calls in what models say. The families' syntaxes are held to the published templates: what a template
--- renders for an assistant's calls is what its model says, so reading it must give the calls back.
+-- Reasoning and tool calls in what models say. The families' syntaxes are held to the published templates: what a
+-- template renders for an assistant's calls is what its model says, so reading it must give the calls back.
 local helper = dofile "tests/spec/helper.lua"
 local json = require "perigee.json"
 local formats = require "perigee.chat.formats"
@@ -33,13 +33,15 @@ local function same_in_all_pieces(format, text, expected, state)
    end
 end
 
-local function tool(name, arguments, id) return { kind = "tool", call = { name = name, arguments = arguments, id = id } } end
+local function tool(name, arguments, id) return { kind = "tool", call = { name = name, arguments = arguments,
+   id = id } } end
 
 describe("what a model says", function()
    local hermes = formats.named "hermes"
 
    it("is cut at markers however it comes", function()
-      same_in_all_pieces(hermes, '<think>\nfirst I\n</think>\n\nNow.\n<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>', {
+      same_in_all_pieces(hermes,
+         '<think>\nfirst I\n</think>\n\nNow.\n<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>', {
          { kind = "reasoning", text = "first I" }, { kind = "text", text = "Now." }, tool("add", '{"a":1}'),
       })
       same_in_all_pieces(hermes, "a <tool_cal is not <a> tool_call", {
@@ -76,7 +78,8 @@ describe("what a model says", function()
       same_in_all_pieces(harmony, "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>commentary "
          .. 'to=functions.add <|constrain|>json<|message|>{"a": 1}<|call|>', {
          { kind = "reasoning", text = "Hm." }, tool("add", '{"a": 1}') })
-      same_in_all_pieces(harmony, "<|channel|>final<|message|>It is 3.<|return|>", { { kind = "text", text = "It is 3." } })
+      same_in_all_pieces(harmony, "<|channel|>final<|message|>It is 3.<|return|>", { { kind = "text",
+         text = "It is 3." } })
       same_in_all_pieces(harmony, "no channel at all", { { kind = "text", text = "no channel at all" } })
    end)
 
@@ -90,7 +93,8 @@ describe("what a model says", function()
 
    it("reads older and plainer forms", function()
       local deepseek, mistral = formats.named "deepseek", formats.named "mistral"
-      same_in_all_pieces(deepseek, "Let me see.<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>add\n```json\n"
+      same_in_all_pieces(deepseek,
+         "Let me see.<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>add\n```json\n"
          .. '{"a": 1}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>sub\n```json\n{"b": 2}\n```'
          .. "<｜tool▁call▁end｜><｜tool▁calls▁end｜>", {
          { kind = "text", text = "Let me see." }, tool("add", '{"a": 1}'), tool("sub", '{"b": 2}') })
@@ -100,7 +104,8 @@ describe("what a model says", function()
    end)
 end)
 
--- ---- the published templates ------------------------------------------------------------------------------------------
+-- ---- the published templates
+-- ------------------------------------------------------------------------------------------
 
 local function deep_equal(a, b) return json.encode(a, { sort_keys = true }) == json.encode(b, { sort_keys = true }) end
 
@@ -164,7 +169,8 @@ describe("the published templates", function()
                   local wanted = message.role == "assistant" and message.tool_calls
                   if speaks and case.expected and wanted and wanted ~= json.null and #wanted > 0 then
                      local text, prompt = said(made, case, i)
-                     if text and text:find(wanted[1]["function"].name, 1, true) and not skips(format.name, case.name) then
+                     if text and text:find(wanted[1]["function"].name, 1, true) and not skips(format.name,
+                        case.name) then
                         local first = text:find("</think", 1, true) and formats.first(format, prompt) or format.first
                         local calls = calls_of(read(format, text, 11, first))
                         local n = format.name == "harmony" and 1 or #wanted      -- its template renders the first alone
@@ -186,7 +192,8 @@ describe("the published templates", function()
    end
 
    it("were read for all families", function()
-      for _, name in ipairs { "harmony", "deepseek", "dsml", "kimi", "mistral", "hermes", "llama", "minimax", "gemma", "cohere",
+      for _, name in ipairs { "harmony", "deepseek", "dsml", "kimi", "mistral", "hermes", "llama", "minimax", "gemma",
+         "cohere",
          "apertus", "seed", "hunyuan", "solar" } do
          assert.is_true((seen[name] or 0) > 0, name .. " was never read")
       end

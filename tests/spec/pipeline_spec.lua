@@ -32,7 +32,8 @@ describe("perigee.pipeline", function()
 
    it("generates what the model says to the changed messages", function()
       local made = pipeline { pipeline.system "Be brief." }
-      local result = assert(assert(made:generate(engine, "Tell me a story.", { max_new = 8, temperature = 0 })):result())
+      local result = assert(assert(made:generate(engine, "Tell me a story.", { max_new = 8,
+         temperature = 0 })):result())
       assert.equal(assert(engine:complete({ { role = "system", content = "Be brief." },
          { role = "user", content = "Tell me a story." } }, { max_new = 8, temperature = 0 })), result.text)
    end)
@@ -87,7 +88,8 @@ describe("perigee.pipeline", function()
       none, message = run({ function() return nil, "not today", "full" end }, "x")
       assert.is_nil(none)
       assert.equal("pipeline, stage 1: not today", message)
-      assert.has_error(function() pipeline { 7 } end, "perigee.pipeline: stage 1 must be a function or a table with run, not a number")
+      assert.has_error(function() pipeline { 7 } end,
+         "perigee.pipeline: stage 1 must be a function or a table with run, not a number")
    end)
 
    it("puts masked values back however the signs are cut", function()

@@ -1,8 +1,8 @@
 --- Reads what stands inside a tool call: the syntaxes of the families, each a function from a body to calls.
 --
--- A call is `{ name =, arguments = JSON text }`; the arguments stay text, since that is what APIs hand on and what keeps
--- numbers and the order of keys as the model wrote them. A body that is not of its syntax gives nil. Values that a
--- family writes without quotes are JSON when they read as such, else strings.
+-- A call is `{ name =, arguments = JSON text }`; the arguments stay text, since that is what APIs hand on and what
+-- keeps numbers and the order of keys as the model wrote them. A body that is not of its syntax gives nil. Values that
+-- a family writes without quotes are JSON when they read as such, else strings.
 -- @module perigee.chat.bodies
 -- @local
 local json = require "perigee.json"
@@ -93,8 +93,8 @@ function M.tagged(body, _, is_string)
    return xml_function(body, is_string) or arg_keys(body, is_string)
 end
 
---- `<invoke name="f"> <parameter name="k" string="true|false">v</parameter> </invoke>`, any number of them (DeepSeek V3.2
--- with its marks, MiniMax, Muse).
+--- `<invoke name="f"> <parameter name="k" string="true|false">v</parameter> </invoke>`, any number of them (DeepSeek
+-- V3.2 with its marks, MiniMax, Muse).
 function M.invoke(body, _, is_string)
    body = body:gsub("｜DSML｜", ""):gsub("(</?)%a+:", "%1")
    local calls = {}

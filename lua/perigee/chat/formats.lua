@@ -1,7 +1,7 @@
 --- How families of models write reasoning and tool calls.
 --
--- A format is data for `perigee.chat.segments`: states and the markers between them. Which one a model speaks is read off
--- its chat template, by the marker that the template itself writes; tests hold each to what the published templates
+-- A format is data for `perigee.chat.segments`: states and the markers between them. Which one a model speaks is read
+-- off its chat template, by the marker that the template itself writes; tests hold each to what the published templates
 -- render. `special`: the markers are control tokens, so a request has to let them appear in the text.
 -- @module perigee.chat.formats
 -- @local
@@ -9,8 +9,8 @@ local bodies = require "perigee.chat.bodies"
 
 local M = {}
 
--- Reasoning between tags of the family. A model that was sent thinking may leave the first tag out, and one that does not
--- think may close it at once, so the second is layout in text as well.
+-- Reasoning between tags of the family. A model that was sent thinking may leave the first tag out, and one that does
+-- not think may close it at once, so the second is layout in text as well.
 local function thinking(states, open, close)
    open, close = open or "<think>", close or "</think>"
    states.text.on[open], states.text.on[close] = "think", "text"
@@ -184,8 +184,8 @@ function M.variant(format, tools, thinks)
    return { name = format.name, special = format.special and tools, first = first, states = states, mark = format.mark }
 end
 
---- The state that a reply begins in when the prompt ends with this text: templates of thinking models open the reasoning
--- themselves.
+--- The state that a reply begins in when the prompt ends with this text: templates of thinking models open the
+-- reasoning themselves.
 -- @tparam table format
 -- @tparam string prompt
 -- @treturn string name of a state

@@ -1,7 +1,7 @@
 --- From messages to a prompt: checks them, shows tools, renders the model's chat template, encodes the result.
 --
--- Control tokens that users or tools write into their messages stay text: each is replaced by a sign before the template
--- sees it and encoded on its own afterwards, so nobody can end their turn and begin the assistant's.
+-- Control tokens that users or tools write into their messages stay text: each is replaced by a sign before the
+-- template sees it and encoded on its own afterwards, so nobody can end their turn and begin the assistant's.
 -- @module perigee.chat.messages
 -- @local
 local json = require "perigee.json"
@@ -21,7 +21,8 @@ function M.check(where, messages)
    if #messages == 0 then return nil, where .. ": the list of messages is empty", "invalid" end
    for i, message in ipairs(messages) do
       if type(message) ~= "table" or not ROLES[message.role] then
-         return nil, ("%s: message %d needs a role: system, developer, user, assistant or tool"):format(where, i), "invalid"
+         return nil, ("%s: message %d needs a role: system, developer, user, assistant or tool"):format(where, i),
+            "invalid"
       end
       local content = message.content
       if type(content) ~= "string" and type(content) ~= "table" and not (content == nil and message.tool_calls) then
@@ -31,7 +32,8 @@ function M.check(where, messages)
    return true
 end
 
--- ---- tools -----------------------------------------------------------------------------------------------------------
+-- ---- tools
+-- -----------------------------------------------------------------------------------------------------------
 
 local function parameters_text(parameters)
    if type(parameters) == "string" then return parameters end
@@ -57,7 +59,8 @@ function M.tools(where, tools)
       local text = parameters_text(own.parameters)
       local schema, why = json.decode(text)
       if type(schema) ~= "table" then
-         return nil, ("%s: parameters of tool %q are no JSON schema: %s"):format(where, own.name, why or text), "invalid"
+         return nil, ("%s: parameters of tool %q are no JSON schema: %s"):format(where, own.name, why or text),
+            "invalid"
       end
       local described = own.description and ('"description": %s, '):format(json.encode(own.description)) or ""
       list[i] = json.decode(('{"type": "function", "function": {"name": %s, %s"parameters": %s}}'):format(
@@ -90,7 +93,8 @@ local function told(list, text)
    return copies
 end
 
--- ---- rendering --------------------------------------------------------------------------------------------------------
+-- ---- rendering
+-- --------------------------------------------------------------------------------------------------------
 
 -- Control tokens that the text spells, by their texts; nil when there are none, which is the usual case.
 local function control_texts(tokenizer, text)
@@ -191,8 +195,8 @@ end
 --- Render messages and encode them.
 -- @tparam perigee.engine engine
 -- @tparam {table,...} messages checked
--- @tparam table how `template` (@{perigee.template}, default: the model's own), `tools` (from @{tools}), `vars` (further
--- variables of the template), `now`, `continue` (true: no opening of an assistant's turn)
+-- @tparam table how `template` (@{perigee.template}, default: the model's own), `tools` (from @{tools}), `vars`
+-- (further variables of the template), `now`, `continue` (true: no opening of an assistant's turn)
 -- @treturn ?{number,...} ids; nil, message, code
 -- @treturn string the text
 -- @treturn table format as in `perigee.chat.formats`

@@ -1,9 +1,9 @@
 --- Cuts what a model says into answer, reasoning and tool calls, as it comes.
 --
--- A format (`perigee.chat.formats`) is a table of states; texts that stand for themselves (markers) lead from one to the
--- next. What may still become a marker is held back: the longest suffix that is a beginning of one, no more. A state
--- either shows its text under a kind, or collects a body and turns it into calls when it ends; a body that cannot be
--- read is shown as the text it was, so nothing the model said is lost.
+-- A format (`perigee.chat.formats`) is a table of states; texts that stand for themselves (markers) lead from one to
+-- the next. What may still become a marker is held back: the longest suffix that is a beginning of one, no more. A
+-- state either shows its text under a kind, or collects a body and turns it into calls when it ends; a body that cannot
+-- be read is shown as the text it was, so nothing the model said is lost.
 -- @module perigee.chat.segments
 -- @local
 local M = {}

@@ -70,7 +70,8 @@ function M.retrieve(search, how)
    end }
 end
 
---- Leave out the oldest turns until the messages have at most so many tokens. The system message and the last turn stay.
+--- Leave out the oldest turns until the messages have at most so many tokens. The system message and the last turn
+-- stay.
 -- @function perigee.pipeline.history
 -- @tparam[opt] number tokens default: three quarters of the context
 -- @treturn table stage
@@ -131,15 +132,16 @@ end
 
 --- Translate the user's messages before the model sees them, and the answer back.
 -- @function perigee.pipeline.translate
--- @tparam table how `to`: language the model works in; `from`: language of the user; `with`: function (text, language) ->
--- text, by default a request to the engine itself; `answer`: false: leave the answer alone
+-- @tparam table how `to`: language the model works in; `from`: language of the user; `with`: function (text, language)
+-- -> text, by default a request to the engine itself; `answer`: false: leave the answer alone
 -- @treturn table stage
 function M.translate(how)
    options.expect("perigee.pipeline.translate", "how", how, "table", 2)
    local function ask(context)
       return function(text, language)
          return context.engine:complete({ { role = "user",
-            content = ("Translate into %s, and write nothing else:\n%s"):format(language, text) } }, { temperature = 0 })
+            content = ("Translate into %s, and write nothing else:\n%s"):format(language, text) } },
+               { temperature = 0 })
       end
    end
    return { name = "translate", run = function(context)
