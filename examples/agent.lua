@@ -46,8 +46,8 @@ local function step(name, key, pattern)
       {"%s": {"type": "string", "pattern": "%s"}}, "required": ["%s"]}}, "required": ["name", "arguments"]}]]):format(
       name, key, pattern, key)
 end
-local schema = assert(perigee.schema(([[{"anyOf": [%s, %s, {"type": "object", "properties": {"answer": {"type": "string",
-   "maxLength": 120}}, "required": ["answer"]}]}]]):format(step("calculate", "expression",
+local schema = assert(perigee.schema(([[{"anyOf": [%s, %s, {"type": "object", "properties": {"answer": {"type":
+   "string", "maxLength": 120}}, "required": ["answer"]}]}]]):format(step("calculate", "expression",
    "^[0-9]{1,6}( [-+*/] [0-9]{1,6}){1,5}$"), step("list", "path", "^[A-Za-z0-9_./-]{1,40}$"))))
 
 local chat = assert(assert(perigee.open(arg[3])):chat { format = "json", tools = {
