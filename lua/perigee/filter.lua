@@ -218,10 +218,10 @@ Stream.__index = Stream
 local function step(self, method, text)
    if self.failed then return nil, self.failed, "invalid" end
    local stack = self.stack
-   local fine, raised = pcall(stack[method], stack, text)
+   local fine, message = stack:try(method, text)
    if not fine then
-      self.failed = "a filter failed: " .. tostring(raised)
-      return nil, self.failed, "invalid"
+      self.failed = message
+      return nil, message, "invalid"
    end
    local out, n = stack.out, stack.n_out
    if n == 0 then return "" end
@@ -281,8 +281,8 @@ function Filter:scan(text)
    local stack = Stack.new({ self }, nil, true)
    local matches = {}
    for _, method in ipairs { "push", "finish" } do
-      local fine, raised = pcall(stack[method], stack, text)
-      if not fine then return nil, ("filter %q failed: %s"):format(self.name, tostring(raised)), "invalid" end
+      local fine, message = stack:try(method, text)
+      if not fine then return nil, message, "invalid" end
       for i = 1, stack.n_out do
          if type(stack.out[i]) == "table" then matches[#matches + 1] = stack.out[i] end
       end
