@@ -9,6 +9,7 @@
 -- local engine = assert(perigee.open())
 -- for piece in engine:generate("Once upon a time"):pieces() do io.write(piece) end
 local bench = require "perigee.bench"
+local filter = require "perigee.filter"
 local imatrix = require "perigee.imatrix"
 local json = require "perigee.json"
 local lib = require "perigee.ffi"
@@ -247,6 +248,17 @@ end
 function perigee.quantize(opts)
    local report, message, code = quantize.quantize(opts, 2)
    return report, message, code
+end
+
+--- Make a content filter: @{perigee.filter}.
+-- @tparam perigee.filter.filter_options opts
+-- @treturn ?perigee.filter nil, message, code
+-- @usage
+-- local filter = assert(perigee.filter { name = "names", words = { "Voldemort" }, action = "mask", whole_word = true })
+-- print(filter:clean "Lord Voldemort came in")
+function perigee.filter(opts)
+   local made, message, code = filter.make(opts, 2)
+   return made, message, code
 end
 
 return perigee --[[@as perigee]]
