@@ -1,7 +1,7 @@
 /* draw.c: what the sampled rows of a step become: a token, ln p or a copy of the logits. Rows are drawn on all lanes at
  * once, each into places of its own; what came of them goes to the requests afterwards, one by one, for events and
  * texts are the engine thread's. */
-#include "sched.h"
+#include "../hook/hook.h"
 
 #include <math.h>
 #include <string.h>
@@ -11,11 +11,11 @@
 static void count_experts(const pg_engine *e, pg_task *t, int row)
 {
     const int32_t token = t->n_token - t->n_prompt + 1;
-    const int E = e->model->h.n_expert, X = e->model->h.n_used;
+    const int E = e->model->h.n_expert, most = pg_router_most(E, e->model->h.n_used);
     for (int i = 0; i < e->plan.n_pick; i++) {
         const int32_t *pick =
-            (const int32_t *)e->backend->ops->read(e->backend, e->plan.pick[i]) + (int64_t)row * 2 * X;
-        for (int x = 0; x < X; x++) {
+            (const int32_t *)e->backend->ops->read(e->backend, e->plan.pick[i]) + (int64_t)row * 2 * most;
+        for (int x = 0; x < most && pick[x] >= 0; x++) {
             int32_t *first = &t->expert_seen[i * E + pick[x]];
             t->n_expert_seen += !*first;
             if (!*first) *first = token;
@@ -53,7 +53,9 @@ static void draw_row(void *engine, int s, int lane)
         return;
     }
     const int32_t from = first_ban(t);
-    const pg_draw draw = { .logits = logits,
+    const float *edited = e->hooks->edited[s];
+    const pg_draw draw = { .logits = edited ? edited : logits,
+                           .plain = logits,
                            .how = &t->how,
                            .history = t->token,
                            .n_history = t->n_token,
@@ -77,18 +79,25 @@ static const char *why_none(const pg_engine *e, int s)
     return "no logit is a finite number: the model's weights are damaged, or its numbers overflow";
 }
 
+static void output(pg_engine *e, pg_task *t, int s)
+{
+    const int V = e->model->h.n_vocab, stop = pg_hook_token(e, t, e->sampled[s], e->drawn[s]);
+    pg_output_token(e, t, e->drawn[s], e->top + (int64_t)s * PG_MAX_LOGPROBS,
+                    t->how.logprobs > V ? V : t->how.logprobs);
+    if (stop) pg_output_stop(e, t);
+}
+
 void pg_draw_rows(pg_engine *e)
 {
     for (int r = 0; r < e->rows.n; r++) e->running[e->row_task[r]]->n_done++;
+    pg_hook_logits(e);
     e->backend->ops->spread(e->backend, draw_row, e, e->rows.n_sampled);
-    const int V = e->model->h.n_vocab;
     for (int s = 0; s < e->rows.n_sampled; s++) {
         pg_task *t = e->running[e->sampled_task[s]];
         if (t->looking) continue;
         if (e->drawn[s] < 0)
             pg_output_fail(e, t, e->drawn[s], why_none(e, s));
         else
-            pg_output_token(e, t, e->drawn[s], e->top + (int64_t)s * PG_MAX_LOGPROBS,
-                            t->how.logprobs > V ? V : t->how.logprobs);
+            output(e, t, s);
     }
 }

@@ -133,6 +133,16 @@ void pg_output_end(pg_engine *e, pg_task *t, int finish)
     pg_output_done(e, t, finish);
 }
 
+void pg_output_stop(pg_engine *e, pg_task *t)
+{
+    if (t->finished || t->ending) return;
+    push(e, t,
+         (pg_event){
+             .kind = PG_EVENT_TEXT, .token = -1, .text = t->held, .n_text = t->n_held, .finish = PG_FINISH_STOP });
+    let_go(t, t->n_held, PG_FINISH_STOP);
+    if (!t->how.lead) pg_output_done(e, t, PG_FINISH_STOP);
+}
+
 void pg_output_fail(pg_engine *e, pg_task *t, int code, const char *message)
 {
     int n = (int)strlen(message);

@@ -28,6 +28,7 @@ typedef struct pg_draw {
     const int32_t *ban; /* [n_ban] tokens that must not be drawn; outside the vocabulary: nothing */
     int32_t n_ban;
     pg_logprob *logprobs; /* [how->logprobs] out: the chosen token, then the most likely; NULL when none are asked */
+    const float *plain;   /* [n_vocab] what logprobs are of; NULL: logits */
 } pg_draw;
 
 /* The drawn token id, in [0, n_vocab). NaN logits count as -inf; if nothing is finite, PG_EINVAL is returned. */

@@ -64,6 +64,8 @@ typedef struct pg_task {
     _Atomic int finished;                          /* engine thread: DONE or FAIL was pushed; rewind.c reads it too */
     int gone;                                      /* reader: DONE or FAIL was handed out */
     _Atomic int left;                              /* engine thread: it knows the task no more */
+    pg_policy *policy; /* counted: its own, or a default that it keeps; NULL: whichever the engine has. Engine thread */
+    int32_t tenant;    /* number, 0: none */
 
     int looking; /* 1: pg_logits or pg_score, no ring, no sampling */
     int32_t chunk, first_decode;
@@ -103,6 +105,8 @@ struct pg_engine {
     pthread_mutex_t poll_lock; /* one reader at a time */
     pthread_mutex_t look_lock; /* pg_logits: one at a time */
     float *look_logits;        /* what it returned last */
+
+    struct pg_hooks_of *hooks; /* engine/hook/hook.h says which part is whose */
 
     /* the engine thread's own */
     pg_pages pages;
@@ -160,6 +164,7 @@ void pg_draw_rows(pg_engine *e);
  * token. */
 void pg_output_token(pg_engine *e, pg_task *t, int32_t token, const pg_logprob *logprobs, int n_logprobs);
 void pg_output_end(pg_engine *e, pg_task *t, int finish);
+void pg_output_stop(pg_engine *e, pg_task *t); /* its newest token is its last, whatever it said */
 void pg_output_done(pg_engine *e, pg_task *t, int finish);
 void pg_output_replay(pg_engine *e, pg_task *t);
 void pg_output_fail(pg_engine *e, pg_task *t, int code, const char *message);

@@ -30,10 +30,9 @@ local GENERATE = {
    typical_p = "number", repeat_penalty = "number", repeat_last_n = "integer", presence_penalty = "number",
    frequency_penalty = "number", seed = "seed", stop = "strings", logit_bias = "biases", logprobs = "integer",
    special = "boolean", priority = "integer", chunk = "integer", deadline_ms = "number", ignore_eos = "boolean",
-   cache_salt = "string", filters = "any",
+   cache_salt = "string", filters = "any", route = "any", tenant = "string",
    later = {
-      dry = true, xtc = true, mirostat = true, grammar = true, json_schema = true, tenant = true, adapters = true,
-      route = true, session = true,
+      dry = true, xtc = true, mirostat = true, grammar = true, json_schema = true, adapters = true, session = true,
    },
 }
 local GENERATE_FIELDS = {
@@ -53,6 +52,7 @@ local PARTS = {
    "chat",
    "template",
    "filters",
+   "route",
 }
 
 local LOGITS = { chunk = "integer", decode = "integer" }
@@ -277,6 +277,8 @@ end
 -- salt, so that nobody learns from timings what others have asked; default: with those that have none
 -- @tfield ?string|perigee.filter|{string|perigee.filter,...} filters names of engine.filters or filters, in declared
 -- order: what may be read of the text, see @{perigee.filter}
+-- @tfield ?table|string route its own routing policy: what @{Engine:route} takes; default: the engine's
+-- @tfield ?string tenant on whose behalf, for policies; at most 63 bytes
 
 --- Begin a generation and return at once; the engine's thread does the work.
 -- @tparam string|{number,...}|{table,...} prompt text, a list of token ids, or messages `{ role =, content = }`, which
@@ -359,6 +361,8 @@ end
 -- @tfield number decode_seconds in steps without
 -- @tfield number busy_seconds in all steps
 -- @tfield number last_seconds in the last one
+-- @tfield number steered_rows that had a policy
+-- @tfield number faulty_rows that it left unusable in a layer, or when sampled: they went as if there were none
 -- @tfield number waiting requests now
 -- @tfield number running requests now
 -- @tfield number kv_pages_used held by requests now
@@ -369,7 +373,7 @@ end
 
 local STATS = {
    "prompt_tokens", "generated_tokens", "steps", "requests", "prefill_seconds", "decode_seconds", "busy_seconds",
-   "last_seconds",
+   "last_seconds", "steered_rows", "faulty_rows",
    "waiting", "running", "kv_pages_used", "kv_pages", "kv_page_tokens", "kv_pages_cached", "cached_tokens",
 }
 
