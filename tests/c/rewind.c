@@ -99,13 +99,14 @@ static void test_second_best(pg_engine *e, int k)
     }
 }
 
-/* A ban outlives rewinds to later places, and goes with the tokens before it; one may come before the first token does. */
+/* A ban outlives rewinds to later places and goes with the tokens before it; one may come before the first token. */
 static void test_bans(pg_engine *e)
 {
     static reader r;
     int32_t ids[64];
     pg_request q = reader_request(e, PROMPT, ids, 64);
     q.temperature = 0;
+    q.repeat_penalty = 1;
     q.logprobs = 4;
     reader_submit(e, &q, &r);
     reader_await(e, &r, 6);
