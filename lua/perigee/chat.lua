@@ -10,7 +10,7 @@ local formats = require "perigee.chat.formats"
 local messages = require "perigee.chat.messages"
 local options = require "perigee.options"
 local Reply = require "perigee.chat.reply"
-local Template = require "perigee.template"
+local loader = require "perigee.loader"
 
 local Chat = {}
 Chat.__index = Chat
@@ -41,7 +41,7 @@ function Chat.open(engine, opts, level)
    if not given then return nil, message, code end
    local template = given.template
    if type(template) == "string" then
-      template, message, code = Template.new(template)
+      template, message, code = loader.compile(template)
    elseif not template then
       template, message, code = engine:template()
    end

@@ -12,4 +12,13 @@ function M.template()
    return nil, class, "unsupported"
 end
 
+--- Compile a chat template.
+-- @tparam string source
+-- @treturn ?perigee.template nil, message, code
+function M.compile(source)
+   local Template, message, code = M.template()
+   if not Template then return nil, message, code end
+   return Template.new(source)
+end
+
 return M

@@ -8,7 +8,7 @@ local options = require "perigee.options"
 local messages = require "perigee.chat.messages"
 local formats = require "perigee.chat.formats"
 local Reply = require "perigee.chat.reply"
-local Template = require "perigee.template"
+local loader = require "perigee.loader"
 
 local M = {}
 
@@ -109,7 +109,7 @@ local function prompt_of(context)
    if not tools then return nil, by_name, "invalid" end
    local template, message, code = context.template
    if type(template) == "string" then
-      template, message, code = Template.new(template)
+      template, message, code = loader.compile(template)
       if not template then return nil, message, code end
    end
    return messages.prompt(context.engine, context.messages, { template = template, tools = tools, vars = context.vars })

@@ -170,13 +170,6 @@ describe("a request", function()
       end
    end)
 
-   it("is refused when the prompt is messages, for now", function()
-      local request, message, code = engine:generate { { role = "user", content = "Hello" } }
-      assert.is_nil(request)
-      assert.matches("messages are not there yet", message)
-      assert.equal("unsupported", code)
-   end)
-
    it("is refused when the prompt does not fit", function()
       local request, message, code = engine:generate(("word "):rep(2000))
       assert.is_nil(request)

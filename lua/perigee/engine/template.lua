@@ -14,11 +14,8 @@ return function(Engine)
       local source
       source, message, code = tokenizer:chat_template()
       if not source then return nil, message, code end
-      local Template
-      Template, message, code = loader.template()
-      if not Template then return nil, message, code end
       local template
-      template, message, code = Template.new(source)
+      template, message, code = loader.compile(source)
       if not template then return nil, message, code end
       local info = tokenizer:info()
       for name, id in pairs { bos_token = info.bos or false, eos_token = info.eos or false } do
