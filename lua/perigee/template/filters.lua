@@ -54,6 +54,7 @@ local function sorted(list, key, reverse)
    local keys, order, spare = {}, {}, {}
    for i = 1, n do keys[i], order[i] = key(list[i]), i end
    local function before(a, b)
+      if values.is_undefined(keys[a]) and values.is_undefined(keys[b]) then return false end
       if reverse then return values.less(keys[a], keys[b], "<") end
       return values.less(keys[b], keys[a], "<")
    end
@@ -139,7 +140,7 @@ M.reverse = define("", function(v)
    local out, n = {}, #list
    for i = 1, n do out[i] = list[n + 1 - i] end
    if string_of(v) then return table.concat(out) end
-   return values.generator(out)
+   return values.kind(v) == "generator" and values.list(out) or values.generator(out)
 end)
 
 M.join = define("d? attribute?", function(v, separator, attribute)
@@ -336,6 +337,7 @@ end)
 M.abs = define("", function(v)
    local x = values.numeric(v)
    if not x then fail("bad operand type for abs(): '%s'", values.type_name(v)) end
+   if type(v) == "table" then return json.integer((v.digits:gsub("^%-", ""))) end
    return values.kind(v) == "float" and json.float(math.abs(x)) or math.abs(x)
 end)
 
@@ -378,6 +380,7 @@ M.round = define("precision? method?", function(v, precision, method)
       values.refuse_undefined(v)
       fail("round: a number is needed, not %s", values.type_name(v))
    end
+   if type(v) == "table" then return v end
    precision, method = need_int(precision, 0), method or "common"
    if method ~= "common" and method ~= "ceil" and method ~= "floor" then
       fail "round: method must be common, ceil or floor"
@@ -385,7 +388,7 @@ M.round = define("precision? method?", function(v, precision, method)
    if math.abs(precision) > 300 then fail "round: too many digits" end
    if method == "common" then
       if precision >= 0 and math.abs(x) < 1e15 then
-         local rounded = tonumber(("%." .. math.min(precision, 20) .. "f"):format(x))
+         local rounded = tonumber(format.fixed(x, math.min(precision, 20)))
          return values.kind(v) == "float" and json.float(rounded) or rounded
       end
       local scale = 10 ^ -precision

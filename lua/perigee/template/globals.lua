@@ -35,6 +35,7 @@ end)
 local function filled(title, args, n, names, named)
    local out = values.dict()
    if n > 1 then fail("%s expected at most 1 argument, got %d", title, n) end
+   if n == 1 then values.refuse_undefined(args[1]) end
    if n == 1 and values.kind(args[1]) == "dict" then
       out = methods.copy_of(args[1])
    elseif n == 1 then

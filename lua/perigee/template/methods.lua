@@ -169,7 +169,7 @@ method("rsplit", "sep? maxsplit?", function(s, sep, max)
          out[#out + 1] = tail
          s = text.rstrip(head)
       end
-      if text.lstrip(s) ~= "" then out[#out + 1] = text.lstrip(s) end
+      if text.lstrip(s) ~= "" then out[#out + 1] = #out < max and text.lstrip(s) or s end
       return values.list(reversed(out))
    end
    sep = separator_of(sep)
@@ -376,7 +376,9 @@ asks("isdigit", "%d")
 asks("isdecimal", "%d")
 asks("isnumeric", "%d")
 asks("isspace", SPACES, text.is_space)
-asks("isprintable", "[ -~]", function(char) return text.repr(char):sub(2, -2) == char end)
+method("isprintable", "", function(s)
+   return not s:find "%c" and text.repr((s:gsub("[\\'\"]", ""))):sub(2, -2) == s:gsub("[\\'\"]", "")
+end)
 method("isascii", "", text.is_ascii)
 method("isidentifier", "", function(s) return s:find "^[%a_\128-\255][%w_\128-\255]*$" ~= nil end)
 
@@ -401,7 +403,7 @@ local function items_of(d)
    values.charge(#keys / 4)
    for i = 1, #keys do
       local key = keys[i]
-      out[i] = values.tuple { shown and shown[key] or key, d[key] }
+      out[i] = values.tuple { values.shown_key(key, shown), d[key] }
    end
    return out
 end

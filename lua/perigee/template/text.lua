@@ -131,8 +131,8 @@ function M.title(s)
 end
 
 function M.capitalize(s)
-   local first = utf8.width(s, 1)
-   if not first then return s end
+   if s == "" then return s end
+   local first = utf8.width(s, 1) or 1
    return M.upper(sub(s, 1, first)) .. M.lower(sub(s, first + 1))
 end
 

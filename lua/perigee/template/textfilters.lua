@@ -33,10 +33,11 @@ local function flag(v, default)
 end
 
 local function indent(v, width, first, blank)
+   local s = methods.need_text(v, "indent")
    local prefix = values.string_of(width) or (" "):rep(math.min(need_int(width, 4), 1000))
-   local lines = lines_of(str(v))
+   local lines = lines_of(s)
    first, blank = flag(first, false), flag(blank, false)
-   values.check_size(#str(v) + #lines * #prefix)
+   values.check_size(#s + #lines * #prefix)
    for i, line in ipairs(lines) do
       if i == 1 and first or i > 1 and (blank or line ~= "") then lines[i] = prefix .. line end
    end
@@ -44,8 +45,9 @@ local function indent(v, width, first, blank)
 end
 
 local function truncate(v, length, killwords, ending, leeway)
-   local s = str(v)
    length, leeway = need_int(length, 255), need_int(leeway, 5)
+   if not values.string_of(v) and values.length(v) <= length + leeway then return v end
+   local s = methods.need_text(v, "truncate")
    ending = ending == nil and "..." or methods.need_text(ending, "end")
    local room = length - text.length(ending)
    if room < 0 then values.fail "truncate: the length is shorter than the end" end
@@ -58,11 +60,11 @@ end
 -- Lines of at most `width` characters, broken at white space.
 local function wordwrap(v, width, break_long, with)
    width, break_long = need_int(width, 79), flag(break_long, true)
-   with = with == nil or with == null and "\n" or methods.need_text(with, "wrapstring")
-   if with == true then with = "\n" end
+   if with == nil or with == null then with = "\n" end
+   with = methods.need_text(with, "wrapstring")
    if width < 1 then values.fail "wordwrap: the width must be at least 1" end
-   local out = {}
-   for _, line in ipairs(lines_of(str(v))) do
+   local out, s = {}, methods.need_text(v, "wordwrap"):gsub("\n$", "")
+   for _, line in ipairs(lines_of(s)) do
       local row, size = "", 0
       for _, word in ipairs(methods.split_words(line, math.huge)) do
          local n = text.length(word)
@@ -90,7 +92,7 @@ end
 
 local function urlencode(v)
    local kind = values.kind(v)
-   if kind ~= "dict" and kind ~= "list" and kind ~= "tuple" then return percent_encoded(v, "[^%w_.~/-]") end
+   if kind ~= "dict" and kind ~= "list" and kind ~= "tuple" and kind ~= "view" then return percent_encoded(v, "[^%w_.~/-]") end
    local parts = {}
    for i, pair in ipairs(kind == "dict" and methods.items_of(v) or v) do
       local key, value = values.element(pair, 0), values.element(pair, 1)
@@ -167,7 +169,7 @@ return function(M)
       return n
    end)
    M.format = define("...", function(v, args, n, names, named)
-      local s = methods.need_text(v, "format")
+      local s = str(v)
       if names and #names > 0 then
          if n > 0 then values.fail "format: positional and keyword arguments cannot be mixed" end
          local dict = values.dict()

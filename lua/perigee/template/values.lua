@@ -135,7 +135,7 @@ function M.dict_set(dict, key, value)
    local raw, meta = raw_key(key), getmetatable(dict)
    if dict[raw] == nil then
       meta.keys[#meta.keys + 1] = raw
-      if raw ~= key then
+      if type(raw) ~= type(key) then
          meta.shown = meta.shown or {}
          meta.shown[raw] = key
       end
@@ -150,11 +150,18 @@ function M.dict_keys(dict)
 end
 local dict_keys = M.dict_keys
 
---- Its keys as the template sees them.
+--- A raw key as the template sees it.
+function M.shown_key(raw, shown)
+   local key = shown and shown[raw]
+   if key == nil then return raw end
+   return key
+end
+
+--- The keys of a dict as the template sees them.
 function M.shown_keys(dict)
    local keys, shown = dict_keys(dict)
    local list = {}
-   for i = 1, #keys do list[i] = shown and shown[keys[i]] or keys[i] end
+   for i = 1, #keys do list[i] = M.shown_key(keys[i], shown) end
    return list
 end
 
@@ -184,7 +191,7 @@ local function dict_repr(v, depth)
    local parts = {}
    for i = 1, #keys do
       local key = keys[i]
-      parts[i] = repr(shown and shown[key] or key, depth) .. ": " .. repr(v[key], depth)
+      parts[i] = repr(M.shown_key(key, shown), depth) .. ": " .. repr(v[key], depth)
    end
    return "{" .. concat(parts, ", ") .. "}"
 end
@@ -212,7 +219,7 @@ function repr(v, depth)
       charge(1 + #v / 64)
       return text.repr(v)
    end
-   if t == "number" then return v % 1 == 0 and ("%d"):format(v) or json.repr(v) end
+   if t == "number" then return v % 1 == 0 and ("%.0f"):format(v) or json.repr(v) end
    if t == "boolean" then return v and "True" or "False" end
    if t == "cdata" then return json.repr(v.value) end
    depth = (depth or 0) + 1
@@ -410,8 +417,10 @@ local INDEXED = { str = true, list = true, tuple = true, range = true }
 function M.element(v, key)
    local kind = string_of(v) and "str" or kind_of(v)
    if kind == "dict" then
-      local raw = type(key) == "string" and key or kind_of(key) ~= "list" and kind_of(key) ~= "dict" and raw_key(key)
-      return raw and v[raw]
+      if type(key) == "string" then return v[key] end
+      local key_kind = kind_of(key)
+      if key_kind == "list" or key_kind == "dict" then return nil end
+      return v[raw_key(key)]
    end
    if INDEXED[kind] then
       if type(key) == "number" then return at(v, kind, key) end
@@ -436,7 +445,8 @@ end
 function M.slice(v, first, last, step)
    local kind = string_of(v) and "str" or kind_of(v)
    refuse_undefined(v)
-   if not INDEXED[kind] then return nil end
+   if kind == "dict" then return nil end
+   if not INDEXED[kind] then fail("'%s' object is not subscriptable", type_name(v)) end
    local n = kind == "str" and M.length(v) or #v
    step = bound(step, 0, 1, -math.huge, math.huge)
    if step == 0 then fail "slice step cannot be zero" end
@@ -455,6 +465,9 @@ function M.slice(v, first, last, step)
       out[k] = source[i + 1]
    end
    if kind == "str" then return concat(out) end
+   if kind == "range" then
+      return M.range(out, v.start + first * v.step, v.start + last * v.step, v.step * step)
+   end
    return kind == "tuple" and M.tuple(out) or M.list(out)
 end
 
