@@ -7,12 +7,13 @@ local call = require "perigee.template.call"
 local format = require "perigee.template.format"
 local json = require "perigee.json"
 local methods = require "perigee.template.methods"
+local strings = require "perigee.template.strings"
 local tests = require "perigee.template.tests"
 local text = require "perigee.template.text"
 local values = require "perigee.template.values"
 
 local define, fail, null = call.define, values.fail, json.null
-local need_int, string_of = methods.need_int, values.string_of
+local need_int, string_of = strings.need_int, values.string_of
 
 local M = {}
 require "perigee.template.textfilters"(M)
@@ -29,7 +30,7 @@ local function dig(v, path)
       local found = values.element(v, path)
       return found == nil and values.undefined("there is no element " .. path) or found
    end
-   for part in methods.need_text(path, "attribute"):gmatch "[^.]+" do
+   for part in strings.need_text(path, "attribute"):gmatch "[^.]+" do
       local key = part:find "^%d+$" and tonumber(part) or part
       local found = values.element(v, key)
       if found == nil and type(v) == "table" and getmetatable(v).kind == "group" then found = v[key] end
@@ -262,7 +263,7 @@ local function rest(args, n, from)
 end
 
 local function by_name(kinds, what, name)
-   local entry = kinds[methods.need_text(name, what)]
+   local entry = kinds[strings.need_text(name, what)]
    if not entry then fail("no %s named '%s'", what, name) end
    return entry
 end
@@ -413,7 +414,7 @@ M.forceescape = define("", function(v) return format.markup(format.escape(values
 local function separators_of(given_ones, indent)
    if not given(given_ones) then return indent and "," or ", ", ": " end
    local list = values.elements(given_ones)
-   return methods.need_text(list[1], "separators"), methods.need_text(list[2], "separators")
+   return strings.need_text(list[1], "separators"), strings.need_text(list[2], "separators")
 end
 
 M.tojson = define("ensure_ascii? indent? separators? sort_keys?", function(v, ascii, indent, separators, sort)

@@ -113,7 +113,7 @@ local function sign_of(x, plus)
    return plus == "-" and "" or plus
 end
 
--- The operator % -------------------------------------------------------------------------------------------------------
+-- The operator % ------------------------------------------------------------------------------------------------------
 
 local function percent_one(v, flags, precision, conversion)
    if conversion == "s" or conversion == "r" or conversion == "a" then
@@ -199,7 +199,7 @@ function M.percent(format, v)
    return table.concat(out)
 end
 
--- str.format ------------------------------------------------------------------------------------------------------------
+-- str.format ----------------------------------------------------------------------------------------------------------
 
 local function spec_parts(spec)
    local fill, align, rest = spec:match "^([%z\1-\127\194-\244][\128-\191]*)([<>=^])(.*)$"

@@ -7,16 +7,17 @@ local call = require "perigee.template.call"
 local format = require "perigee.template.format"
 local json = require "perigee.json"
 local methods = require "perigee.template.methods"
+local strings = require "perigee.template.strings"
 local text = require "perigee.template.text"
 local utf8 = require "perigee.utf8"
 local values = require "perigee.template.values"
 
 local define, null = call.define, json.null
-local need_int, str = methods.need_int, values.str
+local need_int, str = strings.need_int, values.str
 
 -- A filter that is a method of what the value prints as.
 local function of_method(name)
-   local entry = methods.str[name]
+   local entry = strings.str[name]
    return { fn = function(v, ...) return entry.fn(str(v), ...) end, names = entry.names, min = entry.min,
       max = entry.max }
 end
@@ -33,7 +34,7 @@ local function flag(v, default)
 end
 
 local function indent(v, width, first, blank)
-   local s = methods.need_text(v, "indent")
+   local s = strings.need_text(v, "indent")
    local prefix = values.string_of(width) or (" "):rep(math.min(need_int(width, 4), 1000))
    local lines = lines_of(s)
    first, blank = flag(first, false), flag(blank, false)
@@ -47,8 +48,8 @@ end
 local function truncate(v, length, killwords, ending, leeway)
    length, leeway = need_int(length, 255), need_int(leeway, 5)
    if not values.string_of(v) and values.length(v) <= length + leeway then return v end
-   local s = methods.need_text(v, "truncate")
-   ending = ending == nil and "..." or methods.need_text(ending, "end")
+   local s = strings.need_text(v, "truncate")
+   ending = ending == nil and "..." or strings.need_text(ending, "end")
    local room = length - text.length(ending)
    if room < 0 then values.fail "truncate: the length is shorter than the end" end
    if text.length(s) <= length + leeway then return s end
@@ -61,12 +62,12 @@ end
 local function wordwrap(v, width, break_long, with)
    width, break_long = need_int(width, 79), flag(break_long, true)
    if with == nil or with == null then with = "\n" end
-   with = methods.need_text(with, "wrapstring")
+   with = strings.need_text(with, "wrapstring")
    if width < 1 then values.fail "wordwrap: the width must be at least 1" end
-   local out, s = {}, methods.need_text(v, "wordwrap"):gsub("\n$", "")
+   local out, s = {}, strings.need_text(v, "wordwrap"):gsub("\n$", "")
    for _, line in ipairs(lines_of(s)) do
       local row, size = "", 0
-      for _, word in ipairs(methods.split_words(line, math.huge)) do
+      for _, word in ipairs(strings.split_words(line, math.huge)) do
          local n = text.length(word)
          values.charge(1)
          if row ~= "" and size + 1 + n > width then
@@ -115,7 +116,7 @@ end
 
 local function striptags(v)
    local s = str(v):gsub("<!%-%-.-%-%->", ""):gsub("<[^>]*>", "")
-   return unescaped(table.concat(methods.split_words(s, math.huge), " "))
+   return unescaped(table.concat(strings.split_words(s, math.huge), " "))
 end
 
 local UNITS = { { "kB", "KiB" }, { "MB", "MiB" }, { "GB", "GiB" }, { "TB", "TiB" }, { "PB", "PiB" }, { "EB", "EiB" } }
@@ -154,11 +155,11 @@ end
 
 return function(M)
    M.upper, M.lower, M.capitalize = of_method "upper", of_method "lower", of_method "capitalize"
-   M.trim = define("chars?", function(v, chars) return methods.strip(str(v), chars, true, true) end)
+   M.trim = define("chars?", function(v, chars) return strings.strip(str(v), chars, true, true) end)
    M.title = define("", title)
-   M.center = define("width?", function(v, width) return methods.str.center.fn(str(v), width or 80) end)
+   M.center = define("width?", function(v, width) return strings.str.center.fn(str(v), width or 80) end)
    M.replace = define("old new count?", function(v, old, new, count)
-      return methods.replace(str(v), str(old), str(new), count ~= null and count or nil)
+      return strings.replace(str(v), str(old), str(new), count ~= null and count or nil)
    end)
    M.indent = define("width? first? blank?", indent)
    M.truncate = define("length? killwords? end? leeway?", truncate)

@@ -17,7 +17,7 @@ local null, is_float = json.null, json.is_float
 local concat, floor = table.concat, math.floor
 local getmetatable, setmetatable, type = getmetatable, setmetatable, type
 
--- Failing, and what a rendering may cost --------------------------------------------------------------------------------
+-- Failing, and what a rendering may cost ------------------------------------------------------------------------------
 
 --- End the rendering with a message.
 function M.fail(message, ...)
@@ -57,7 +57,7 @@ function M.check_length(n)
    charge(n / 8)
 end
 
--- Making ----------------------------------------------------------------------------------------------------------------
+-- Making --------------------------------------------------------------------------------------------------------------
 
 local LIST, TUPLE, GENERATOR = { kind = "list" }, { kind = "tuple" }, { kind = "generator" }
 local RANGE, UNDEFINED, NAMESPACE, FUNCTION = { kind = "range" }, { kind = "undefined" }, { kind = "namespace" },
@@ -110,7 +110,7 @@ local refuse_undefined = M.refuse_undefined
 
 function M.is_undefined(v) return type(v) == "table" and getmetatable(v) == UNDEFINED end
 
--- Dicts -----------------------------------------------------------------------------------------------------------------
+-- Dicts ---------------------------------------------------------------------------------------------------------------
 
 local repr
 
@@ -165,7 +165,7 @@ function M.shown_keys(dict)
    return list
 end
 
--- Truth, text -----------------------------------------------------------------------------------------------------------
+-- Truth, text ---------------------------------------------------------------------------------------------------------
 
 function M.truth(v)
    if v == true or v == false then return v end
@@ -245,7 +245,7 @@ function M.str(v)
    return shown
 end
 
--- Comparing -------------------------------------------------------------------------------------------------------------
+-- Comparing -----------------------------------------------------------------------------------------------------------
 
 --- A Lua number for what Python calculates with: numbers and booleans; nil for others.
 local function numeric(v)
@@ -376,7 +376,7 @@ end
 M.compare["in"] = function(a, b) return M.contains(b, a) end
 M.compare.not_in = function(a, b) return not M.contains(b, a) end
 
--- Indexing --------------------------------------------------------------------------------------------------------------
+-- Indexing ------------------------------------------------------------------------------------------------------------
 
 --- How many elements, as len() says.
 function M.length(v)
