@@ -3,6 +3,7 @@
 -- Source: Jinja's documentation, "List of Builtin Filters"; tojson as chat templates know it.
 -- @module perigee.template.filters
 -- @local
+local attributes = require "perigee.template.attributes"
 local call = require "perigee.template.call"
 local format = require "perigee.template.format"
 local json = require "perigee.json"
@@ -34,7 +35,7 @@ local function dig(v, path)
       local key = part:find "^%d+$" and tonumber(part) or part
       local found = values.element(v, key)
       if found == nil and type(v) == "table" and getmetatable(v).kind == "group" then found = v[key] end
-      if found == nil then return values.undefined(("'%s object' has no attribute '%s'"):format(values.type_name(v), part)) end
+      if found == nil then return attributes.missing(v, part) end
       v = found
    end
    return v
@@ -62,7 +63,8 @@ local function sorted(list, key, reverse)
    local width = 1
    while width < n do
       for start = 1, n, 2 * width do
-         local i, middle, j, last = start, math.min(start + width, n + 1), start + width, math.min(start + 2 * width, n + 1)
+         local i, j = start, start + width
+         local middle, last = math.min(j, n + 1), math.min(j + width, n + 1)
          for k = start, last - 1 do
             if i < middle and (j >= last or not before(order[i], order[j])) then
                spare[k], i = order[i], i + 1
@@ -331,8 +333,7 @@ M.attr = define("name", function(v, name)
    local found
    if kind == "namespace" then found = v.fields[values.raw_key(name)] end
    values.refuse_undefined(v)
-   return found == nil and values.undefined(("'%s object' has no attribute '%s'"):format(values.type_name(v), values.str(name)))
-      or found
+   return found == nil and attributes.missing(v, name) or found
 end)
 
 M.abs = define("", function(v)

@@ -247,14 +247,14 @@ end
 function M.spec(v, spec)
    if spec == "" then return values.str(v) end
    local fill, align, sign, alternate, zero, width, comma, precision, conversion = spec_parts(spec)
-   local s, piece = string_of(v), nil
+   local s = string_of(v)
+   local piece
    if s or not values.numeric(v) then
       if not s then fail("unsupported format string passed to %s.__format__", values.type_name(v)) end
       if conversion ~= "" and conversion ~= "s" then
          fail("unknown format code '%s' for object of type 'str'", conversion)
       end
-      piece = s
-      if precision then piece = text.sub(piece, 1, math.min(precision, text.length(piece))) end
+      piece = precision and text.sub(s, 1, math.min(precision, text.length(s))) or s
       align = align or "<"
    else
       piece = number_in_spec(v, sign, alternate, comma, precision, conversion)

@@ -17,7 +17,9 @@ local M = { functions = functions }
 
 local function described(name, parameters, fn)
    local entry = call.define(parameters, function(_, ...) return fn(...) end)
-   functions[name] = func(name, function(args, n, names, named) return call.invoke(entry, name, nil, args, n, names, named) end)
+   functions[name] = func(name, function(args, n, names, named)
+      return call.invoke(entry, name, nil, args, n, names, named)
+   end)
 end
 
 described("range", "start stop? step?", function(start, stop, step)

@@ -364,7 +364,7 @@ end
 
 statements["autoescape"] = function(self, line)
    local wanted = self:condition()
-   if wanted.type ~= "constant" or wanted.value ~= false then self:fail "prompts are not escaped: autoescape stays off" end
+   if wanted.type ~= "constant" or wanted.value ~= false then self:fail "autoescape stays off: prompts are no HTML" end
    return self:scoped("endautoescape", "autoescape", line)
 end
 

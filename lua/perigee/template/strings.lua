@@ -319,7 +319,7 @@ local function padded(name, align)
 end
 padded("ljust", "<")
 padded("rjust", ">")
-method("center", "width fillchar?", function(s, width, fill)      -- Python puts an odd blank to the left if width is odd
+method("center", "width fillchar?", function(s, width, fill)      -- Python: an odd blank goes left if width is odd
    width, fill = need_int(width), fill and need_text(fill, "fill character") or " "
    local missing = width - text.length(s)
    if missing <= 0 then return s end

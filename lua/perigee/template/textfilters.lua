@@ -91,9 +91,11 @@ local function percent_encoded(v, keep)
    return (s:gsub(keep, function(char) return ("%%%02X"):format(char:byte()) end))
 end
 
+local PAIRS = { dict = true, list = true, tuple = true, view = true }
+
 local function urlencode(v)
    local kind = values.kind(v)
-   if kind ~= "dict" and kind ~= "list" and kind ~= "tuple" and kind ~= "view" then return percent_encoded(v, "[^%w_.~/-]") end
+   if not PAIRS[kind] then return percent_encoded(v, "[^%w_.~/-]") end
    local parts = {}
    for i, pair in ipairs(kind == "dict" and methods.items_of(v) or v) do
       local key, value = values.element(pair, 0), values.element(pair, 1)

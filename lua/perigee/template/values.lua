@@ -1,7 +1,7 @@
 --- Values of templates: what kinds there are, whether they are true, how they print, compare and are indexed.
 --
--- A string, a boolean, or a number that says by itself what it is (whole: int, with a fraction: float) is Lua's own. All
--- else is told by the `kind` of its metatable: what perigee.json decodes is used as it is (dict, list, none, whole
+-- A string, a boolean, or a number that says by itself what it is (whole: int, with a fraction: float) is Lua's own.
+-- All else is told by the `kind` of its metatable: what perigee.json decodes is used as it is (dict, list, none, whole
 -- floats, long integers), and the template's own kinds are added here. A table without such a metatable never gets in.
 -- Python's rules hold throughout; its classes, its internals and Lua's globals cannot be reached from a template.
 -- Calculating is arithmetic.lua, methods are methods.lua.
@@ -37,7 +37,7 @@ function M.allow(steps) left = steps end
 --- Spend some; ends the rendering when nothing is left.
 function M.charge(steps)
    left = left - steps
-   if left < 0 then error({ message = "the template takes too long: its limit of steps is used up", code = "limit" }, 0) end
+   if left < 0 then error({ message = "it takes too long: its limit of steps is used up", code = "limit" }, 0) end
 end
 local charge = M.charge
 

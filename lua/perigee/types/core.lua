@@ -8,6 +8,7 @@
 
 ---@class perigee
 ---@field version string "major.minor.patch"
+---@field json perigee.Json
 local perigee = {}
 
 ---@class perigee.OpenOptions
@@ -80,6 +81,12 @@ function perigee.describe(path) end
 ---@return string? message
 ---@return perigee.Code? code
 function perigee.tokenizer(path) end
+
+---@param source string Jinja
+---@return perigee.Template? template
+---@return string? message
+---@return perigee.Code? code
+function perigee.template(source) end
 
 ---@param opts? { threads?: integer, bytes?: number, seconds?: number }
 ---@return number? bytes a second
@@ -225,6 +232,11 @@ function Engine:info() end
 ---@return string? message
 ---@return perigee.Code? code
 function Engine:tokenizer() end
+
+---@return perigee.Template? template
+---@return string? message
+---@return perigee.Code? code
+function Engine:template() end
 
 ---@param text string
 ---@param opts? perigee.EncodeOptions
