@@ -209,6 +209,9 @@ describe("a template", function()
       local text = assert(template:render { messages = { { role = "user", content = "Hi" } },
          add_generation_prompt = true })
       assert.equal("<|begin|><|user|>Hi<|assistant|>", text)
+      local _, message, code = engine:template "tool_use"
+      assert.equal('the model has no chat template of the name "tool_use"', message)
+      assert.equal("not_found", code)
       engine:close()
    end)
 end)

@@ -233,10 +233,11 @@ function Engine:info() end
 ---@return perigee.Code? code
 function Engine:tokenizer() end
 
+---@param name? string
 ---@return perigee.Template? template
 ---@return string? message
 ---@return perigee.Code? code
-function Engine:template() end
+function Engine:template(name) end
 
 ---@param text string
 ---@param opts? perigee.EncodeOptions
@@ -425,10 +426,11 @@ function Tokenizer:token_text(id) end
 ---@return perigee.Code? code
 function Tokenizer:is_end(id) end
 
+---@param name? string
 ---@return string? source
 ---@return string? message
 ---@return perigee.Code? code
-function Tokenizer:chat_template() end
+function Tokenizer:chat_template(name) end
 
 ---@return boolean
 function Tokenizer:close() end
