@@ -569,6 +569,11 @@ PG_API const char *pg_token_text(pg_tokenizer *t, int32_t id);
 /** The model's chat template (Jinja) or NULL; lives as long as t. */
 PG_API const char *pg_chat_template(pg_tokenizer *t);
 
+/** One of the model's further chat templates by its name ("tool_use" ...), NULL when there is none; and the name of the
+ *  i-th of these, from 0, NULL behind the last. Both live as long as t. */
+PG_API const char *pg_chat_template_named(pg_tokenizer *t, const char *name);
+PG_API const char *pg_chat_template_name(pg_tokenizer *t, int32_t i);
+
 /* ---- quantising --------------------------------------------------------------------------------------------------- */
 
 /* How to quantise; pg_quantize_options_init gives every field its default.

@@ -213,9 +213,29 @@ static int collect_specials(pg_tokenizer *t, pg_error *err)
     return rc;
 }
 
+/* tokenizer.chat_template, and tokenizer.chat_template.NAME. */
+static int read_templates(pg_source *s, pg_tokenizer *t, pg_error *err)
+{
+    static const char prefix[] = "tokenizer.chat_template.";
+    const size_t n = sizeof prefix - 1;
+    pg_text chat;
+    int rc = pg_source_text(s, "tokenizer.chat_template", &chat, err);
+    if (rc > 0) rc = pg_tokenizer_set_template(t, chat.data, chat.n, err);
+    for (int i = 0; rc >= 0 && i < pg_source_n_key(s); i++) {
+        pg_text key = pg_source_key_name(s, i);
+        char name[128];
+        if (key.n <= n || key.n >= sizeof name || memcmp(key.data, prefix, n) != 0) continue;
+        memcpy(name, key.data, key.n);
+        name[key.n] = 0;
+        rc = pg_source_text(s, name, &chat, err);
+        if (rc > 0) rc = pg_tokenizer_add_template(t, (pg_text){ key.data + n, key.n - n }, chat, err);
+    }
+    return rc < 0 ? rc : PG_OK;
+}
+
 int pg_tokenizer_from_gguf(pg_source *s, pg_tokenizer *t, pg_error *err)
 {
-    pg_text model, chat;
+    pg_text model;
     int rc = pg_source_text(s, KEY("model"), &model, err);
     if (rc < 0) return rc;
     if (rc == 0 || (model.n == 4 && memcmp(model.data, "none", 4) == 0))
@@ -230,7 +250,6 @@ int pg_tokenizer_from_gguf(pg_source *s, pg_tokenizer *t, pg_error *err)
     if (rc >= 0) rc = read_specials(s, t, err);
     if (rc >= 0) rc = spm ? make_spm(s, t, err) : make_bpe(s, t, err);
     if (rc >= 0) rc = collect_specials(t, err);
-    if (rc >= 0) rc = pg_source_text(s, "tokenizer.chat_template", &chat, err);
-    if (rc > 0) rc = pg_tokenizer_set_template(t, chat.data, chat.n, err);
+    if (rc >= 0) rc = read_templates(s, t, err);
     return rc < 0 ? rc : pg_tokenizer_finish(t, pg_source_path(s), err);
 }

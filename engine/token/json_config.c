@@ -161,25 +161,29 @@ static int read_id_file(const pg_companions *files, const char *file, pg_tokeniz
     return rc;
 }
 
-/* The template called "default", or the only one. */
+/* The template called "default", or the only one; those with other names are kept by name. */
 static int read_chat(const pg_companions *files, const json_t *config, pg_tokenizer *t, pg_error *err)
 {
     pg_text text;
-    int rc = files->get(files->ud, "chat_template.jinja", &text, err);
-    if (rc != 0) return rc < 0 ? rc : pg_tokenizer_set_template(t, text.data, text.n, err);
+    int own = files->get(files->ud, "chat_template.jinja", &text, err);
+    int rc = own > 0 ? pg_tokenizer_set_template(t, text.data, text.n, err) : own;
     const json_t *chat = json_object_get(config, "chat_template");
     size_t i;
     json_t *one;
+    if (json_is_string(chat) && own == 0)
+        rc = pg_tokenizer_set_template(t, json_string_value(chat), json_string_length(chat), err);
     json_array_foreach(chat, i, one)
     {
-        const char *name = json_string_value(json_object_get(one, "name"));
-        if (name && strcmp(name, "default") == 0) {
-            chat = json_object_get(one, "template");
-            break;
-        }
+        const json_t *name = json_object_get(one, "name"), *body = json_object_get(one, "template");
+        if (rc < 0 || !json_is_string(name) || !json_is_string(body)) continue;
+        pg_text source = { json_string_value(body), json_string_length(body) };
+        if (strcmp(json_string_value(name), "default") != 0)
+            rc = pg_tokenizer_add_template(t, (pg_text){ json_string_value(name), json_string_length(name) }, source,
+                                           err);
+        else if (own == 0)
+            rc = pg_tokenizer_set_template(t, source.data, source.n, err);
     }
-    return json_is_string(chat) ? pg_tokenizer_set_template(t, json_string_value(chat), json_string_length(chat), err)
-                                : PG_OK;
+    return rc < 0 ? rc : PG_OK;
 }
 
 /* What tokenizer_config.json and special_tokens_map.json say; either may be NULL. */

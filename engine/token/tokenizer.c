@@ -48,7 +48,7 @@ void pg_tokenizer_close(pg_tokenizer *t)
     free(t->after.data);
     free(t->ends.data);
     free(t->eog);
-    free(t->chat_template);
+    pg_tokenizer_free_templates(t);
     free(t->plain.data);
     free(t->plain_at);
     free(t);
@@ -119,16 +119,6 @@ int pg_tokenizer_finish(pg_tokenizer *t, const char *what, pg_error *err)
     return rc < 0 ? rc : pg_tokenizer_spell_out(t, err);
 }
 
-int pg_tokenizer_set_template(pg_tokenizer *t, const char *s, size_t n, pg_error *err)
-{
-    free(t->chat_template);
-    t->chat_template = malloc(n + 1);
-    if (!t->chat_template) return pg_fail(err, PG_EMEMORY, "not enough memory for the chat template");
-    memcpy(t->chat_template, s, n);
-    t->chat_template[n] = 0;
-    return PG_OK;
-}
-
 int pg_tokenizer_describe(pg_tokenizer *t, pg_tokenizer_info *out)
 {
     if (!t || !out) return PG_EINVAL;
@@ -144,11 +134,6 @@ int pg_token_is_eog(pg_tokenizer *t, int32_t id)
 const char *pg_token_text(pg_tokenizer *t, int32_t id)
 {
     return t && id >= 0 && id < t->vocab.n ? pg_vocab_text(&t->vocab, id) : NULL;
-}
-
-const char *pg_chat_template(pg_tokenizer *t)
-{
-    return t ? t->chat_template : NULL;
 }
 
 int32_t pg_tokenizer_longest(const pg_tokenizer *t)

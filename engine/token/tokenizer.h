@@ -20,6 +20,12 @@ typedef enum pg_model_kind {
 
 enum { PG_SYMBOLS = 0x180 }; /* characters below are looked up in a table; it holds all of a byte-level vocabulary */
 
+#define PG_CHAT_MAX 16
+
+typedef struct pg_chat {
+    char *name, *text;
+} pg_chat;
+
 struct pg_tokenizer {
     pg_model_kind model;
     pg_vocab vocab;
@@ -41,6 +47,8 @@ struct pg_tokenizer {
     bool *eog;            /* [n] those and the ones known by their text */
     double worst;         /* Unigram: the lowest score */
     char *chat_template;
+    pg_chat named[PG_CHAT_MAX]; /* [n_named] further templates ("tool_use" ...) */
+    int n_named;
 
     /* decoding */
     bool byte_level;  /* token texts are written in byte characters */
@@ -70,7 +78,10 @@ pg_tokenizer *pg_tokenizer_new(pg_error *err);
 int pg_tokenizer_finish(pg_tokenizer *t, const char *what, pg_error *err);
 /* decode.c, part of finish: the decoded text of every token. */
 int pg_tokenizer_spell_out(pg_tokenizer *t, pg_error *err);
+/* chat.c: the model's chat template, or with a name one of its further ones; those beyond PG_CHAT_MAX are left out. */
 int pg_tokenizer_set_template(pg_tokenizer *t, const char *s, size_t n, pg_error *err);
+int pg_tokenizer_add_template(pg_tokenizer *t, pg_text name, pg_text text, pg_error *err);
+void pg_tokenizer_free_templates(pg_tokenizer *t);
 
 /* Fill in an empty tokenizer. */
 int pg_tokenizer_from_gguf(pg_source *s, pg_tokenizer *t, pg_error *err);

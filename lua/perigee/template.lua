@@ -11,7 +11,6 @@ local compile = require "perigee.template.compile"
 local filters = require "perigee.template.filters"
 local globals = require "perigee.template.globals"
 local clock = require "perigee.template.clock"
-local json = require "perigee.json"
 local options = require "perigee.options"
 local parse = require "perigee.template.parse"
 local tests = require "perigee.template.tests"
@@ -63,7 +62,7 @@ end
 -- @tparam[opt] render_options opts
 -- @treturn ?string nil, message, code: "invalid" (also for what the template itself raises: its message alone),
 -- "limit", "format" (vars is no JSON)
--- @usage print(assert(template:render({ messages = { { role = "user", content = "Hi" } }, add_generation_prompt = true })))
+-- @usage print(assert(template:render { messages = { { role = "user", content = "Hi" } } }))
 function Template:render(vars, opts)
    local where = "template:render"
    if type(vars) ~= "table" and type(vars) ~= "string" then
@@ -85,7 +84,5 @@ function Template:render(vars, opts)
 end
 
 function Template:__tostring() return "perigee.template" end
-
-Template.null = json.null
 
 return Template

@@ -171,11 +171,17 @@ function Tokenizer:is_end(id)
 end
 
 --- The model's chat template (Jinja source).
+-- @tparam ?string name one of its further templates ("tool_use" ...); nil: the template itself
 -- @treturn ?string nil, message, code when it has none
-function Tokenizer:chat_template()
+function Tokenizer:chat_template(name)
+   if name ~= nil then options.expect("tokenizer:chat_template", "name", name, "string", 2) end
    if not self._handle then return closed() end
-   local source = C.pg_chat_template(self._handle)
-   if source == nil then return nil, "the model has no chat template", "not_found" end
+   local source
+   if name then source = C.pg_chat_template_named(self._handle, name) else source = C.pg_chat_template(self._handle) end
+   if source == nil then
+      local what = name and (" of the name %q"):format(name) or ""
+      return nil, "the model has no chat template" .. what, "not_found"
+   end
    return ffi.string(source)
 end
 

@@ -229,6 +229,11 @@ static void test_special(void)
     CHECK(pg_token_is_eog(bpe, 264) && pg_token_is_eog(bpe, 265) && !pg_token_is_eog(bpe, 263), "ends of a generation");
     CHECK(!pg_token_is_eog(bpe, -1) && !pg_token_is_eog(bpe, 267) && !pg_token_text(bpe, 267), "ids out of range");
     CHECK(pg_chat_template(bpe) && !strcmp(pg_chat_template(bpe), "{{ x }}") && !pg_chat_template(spm), "template");
+    const char *named = pg_chat_template_named(bpe, "tool_use"), *name = pg_chat_template_name(bpe, 0);
+    CHECK(named && !strcmp(named, "{{ y }}") && name && !strcmp(name, "tool_use"), "the template by name");
+    CHECK(!pg_chat_template_named(bpe, "rag") && !pg_chat_template_name(bpe, 1) && !pg_chat_template_name(bpe, -1) &&
+              !pg_chat_template_named(spm, "tool_use"),
+          "templates that are not there");
 }
 
 static pg_tokenizer *open_bpe(const char *const *control, const char *id_key)
@@ -362,6 +367,7 @@ int main(void)
     key_int(&g, KEY("eos_token_id"), G_U32, 264);
     key_int(&g, KEY("add_bos_token"), G_BOOL, 1);
     key_text(&g, "tokenizer.chat_template", "{{ x }}");
+    key_text(&g, "tokenizer.chat_template.tool_use", "{{ y }}");
     bpe = open_bytes(tmp, gguf_bytes(&g), &err);
     v = vocab_spm();
     g = vocab_keys(&v, 0);

@@ -117,6 +117,9 @@ static void expect_chat(int line, const char *const *beside, const char *want)
     pg_tokenizer *t = open_folder("", beside, &err);
     const char *got = t ? pg_chat_template(t) : err.text;
     CHECK(got == want || (got && want && strcmp(got, want) == 0), "line %d: template '%s'", line, got ? got : "none");
+    const char *one = t ? pg_chat_template_named(t, "tool_use") : NULL;
+    bool listed = beside && beside[0] && beside[1] && strstr(beside[1], "tool_use");
+    CHECK(listed ? one && !strcmp(one, "one") : !one, "line %d: named template '%s'", line, one ? one : "none");
     pg_tokenizer_close(t);
 }
 #define CHAT(want, ...) expect_chat(__LINE__, BESIDE(__VA_ARGS__), want)

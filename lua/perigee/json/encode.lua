@@ -115,6 +115,7 @@ local function container(value, depth)
    local meta = getmetatable(value)
    local kind = meta and meta.kind
    if kind == "list" or kind == "tuple" then return list(value, depth) end
+   if kind == "markup" then return put(quote(value.text)) end
    if kind == "dict" then return object(value, depth, json.keys(value)) end
    if kind ~= nil then stop("a value of kind " .. kind .. " has no place in it") end
    return plain(value, depth)

@@ -110,7 +110,9 @@ function M.mod(a, b)
    if s then return format.percent(s, b) end
    local x, y, ints = both(a, b, "%")
    if y == 0 then fail "modulo by zero" end
-   return ints and whole(x % y) or float(x % y)
+   local rest = math.fmod(x, y)                -- exact, unlike x - floor(x / y) * y
+   if rest ~= 0 and (rest < 0) ~= (y < 0) then rest = rest + y end
+   return ints and whole(rest) or float(rest)
 end
 
 function M.pow(a, b)

@@ -13,7 +13,9 @@ local M = {}
 
 -- A method as a value of its own.
 local function bound(v, name, entry)
-   return values.func(name, function(args, n, names, named) return call.invoke(entry, name, v, args, n, names, named) end)
+   return values.func(name, function(args, n, names, named)
+      return call.invoke(entry, name, v, args, n, names, named)
+   end)
 end
 
 -- Loops ---------------------------------------------------------------------------------------------------------------
@@ -21,7 +23,9 @@ end
 local LOOP = { kind = "loop" }
 
 --- The variable `loop`; its field i is the number of the element at hand, from 1.
-function M.loop(list, n, depth, recurse) return setmetatable({ list = list, n = n, depth = depth, recurse = recurse }, LOOP) end
+function M.loop(list, n, depth, recurse)
+   return setmetatable({ list = list, n = n, depth = depth, recurse = recurse }, LOOP)
+end
 
 local loop_fields = {
    index = function(l) return l.i end,

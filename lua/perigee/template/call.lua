@@ -45,6 +45,7 @@ function M.invoke(entry, title, value, args, n, names, named)
    if entry.raw then return entry.fn(value, args, n, names, named) end
    if n > entry.max then fail("%s() takes at most %d arguments, %d are given", title, entry.max, n) end
    if names and #names > 0 then
+      if entry.positional then fail("%s() takes no keyword arguments", title) end
       local all = {}
       for i = 1, n do all[i] = args[i] end
       for _, name in ipairs(names) do

@@ -80,7 +80,8 @@ local function parsed(time)
    if not year then return nil end
    local t = { year = tonumber(year), month = tonumber(month), day = tonumber(day), hour = tonumber(hour),
       min = tonumber(min), sec = tonumber(sec) }
-   if t.month < 1 or t.month > 12 or t.day < 1 or t.day > 31 or t.hour > 23 or t.min > 59 or t.sec > 60 then return nil end
+   if t.month < 1 or t.month > 12 or t.day < 1 or t.day > 31 then return nil end
+   if t.hour > 23 or t.min > 59 or t.sec > 60 then return nil end
    local days = days_from_civil(t.year, t.month, t.day)
    t.yday = days - days_from_civil(t.year, 1, 1) + 1
    t.wday = (days - days_from_civil(2023, 1, 1)) % 7 + 1      -- 2023-01-01 was a Sunday

@@ -246,8 +246,6 @@ function statements.filter_block(node)
    end
 end
 
-function statements.group(node) return body(node.body) end
-
 function statements.with(node)
    local items, n, scope = {}, #node.targets, node.scope
    local run, clear, n_clear = body(node.body), registers_but(scope, {})

@@ -144,7 +144,7 @@ return function(Parser)
 
    -- Filters bind weaker than a sign: -n|abs is the filter of -n.
    function Parser:unary(bare)
-      local line, node = self.line, nil
+      local line, node = self.line
       if self.kind == "-" or self.kind == "+" then
          local operator = self.kind == "-" and "neg" or "pos"
          self:advance()

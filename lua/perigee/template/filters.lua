@@ -3,16 +3,18 @@
 -- Source: Jinja's documentation, "List of Builtin Filters"; tojson as chat templates know it.
 -- @module perigee.template.filters
 -- @local
+local attributes = require "perigee.template.attributes"
 local call = require "perigee.template.call"
 local format = require "perigee.template.format"
 local json = require "perigee.json"
 local methods = require "perigee.template.methods"
+local strings = require "perigee.template.strings"
 local tests = require "perigee.template.tests"
 local text = require "perigee.template.text"
 local values = require "perigee.template.values"
 
 local define, fail, null = call.define, values.fail, json.null
-local need_int, string_of = methods.need_int, values.string_of
+local need_int, string_of = strings.need_int, values.string_of
 
 local M = {}
 require "perigee.template.textfilters"(M)
@@ -29,11 +31,11 @@ local function dig(v, path)
       local found = values.element(v, path)
       return found == nil and values.undefined("there is no element " .. path) or found
    end
-   for part in methods.need_text(path, "attribute"):gmatch "[^.]+" do
+   for part in strings.need_text(path, "attribute"):gmatch "[^.]+" do
       local key = part:find "^%d+$" and tonumber(part) or part
       local found = values.element(v, key)
       if found == nil and type(v) == "table" and getmetatable(v).kind == "group" then found = v[key] end
-      if found == nil then return values.undefined(("'%s object' has no attribute '%s'"):format(values.type_name(v), part)) end
+      if found == nil then return attributes.missing(v, part) end
       v = found
    end
    return v
@@ -54,13 +56,15 @@ local function sorted(list, key, reverse)
    local keys, order, spare = {}, {}, {}
    for i = 1, n do keys[i], order[i] = key(list[i]), i end
    local function before(a, b)
+      if values.is_undefined(keys[a]) and values.is_undefined(keys[b]) then return false end
       if reverse then return values.less(keys[a], keys[b], "<") end
       return values.less(keys[b], keys[a], "<")
    end
    local width = 1
    while width < n do
       for start = 1, n, 2 * width do
-         local i, middle, j, last = start, math.min(start + width, n + 1), start + width, math.min(start + 2 * width, n + 1)
+         local i, j = start, start + width
+         local middle, last = math.min(j, n + 1), math.min(j + width, n + 1)
          for k = start, last - 1 do
             if i < middle and (j >= last or not before(order[i], order[j])) then
                spare[k], i = order[i], i + 1
@@ -139,7 +143,7 @@ M.reverse = define("", function(v)
    local out, n = {}, #list
    for i = 1, n do out[i] = list[n + 1 - i] end
    if string_of(v) then return table.concat(out) end
-   return values.generator(out)
+   return values.kind(v) == "generator" and values.list(out) or values.generator(out)
 end)
 
 M.join = define("d? attribute?", function(v, separator, attribute)
@@ -261,7 +265,7 @@ local function rest(args, n, from)
 end
 
 local function by_name(kinds, what, name)
-   local entry = kinds[methods.need_text(name, what)]
+   local entry = kinds[strings.need_text(name, what)]
    if not entry then fail("no %s named '%s'", what, name) end
    return entry
 end
@@ -329,13 +333,13 @@ M.attr = define("name", function(v, name)
    local found
    if kind == "namespace" then found = v.fields[values.raw_key(name)] end
    values.refuse_undefined(v)
-   return found == nil and values.undefined(("'%s object' has no attribute '%s'"):format(values.type_name(v), values.str(name)))
-      or found
+   return found == nil and attributes.missing(v, name) or found
 end)
 
 M.abs = define("", function(v)
    local x = values.numeric(v)
    if not x then fail("bad operand type for abs(): '%s'", values.type_name(v)) end
+   if type(v) == "table" then return json.integer((v.digits:gsub("^%-", ""))) end
    return values.kind(v) == "float" and json.float(math.abs(x)) or math.abs(x)
 end)
 
@@ -378,6 +382,7 @@ M.round = define("precision? method?", function(v, precision, method)
       values.refuse_undefined(v)
       fail("round: a number is needed, not %s", values.type_name(v))
    end
+   if type(v) == "table" then return v end
    precision, method = need_int(precision, 0), method or "common"
    if method ~= "common" and method ~= "ceil" and method ~= "floor" then
       fail "round: method must be common, ceil or floor"
@@ -385,7 +390,7 @@ M.round = define("precision? method?", function(v, precision, method)
    if math.abs(precision) > 300 then fail "round: too many digits" end
    if method == "common" then
       if precision >= 0 and math.abs(x) < 1e15 then
-         local rounded = tonumber(("%." .. math.min(precision, 20) .. "f"):format(x))
+         local rounded = tonumber(format.fixed(x, math.min(precision, 20)))
          return values.kind(v) == "float" and json.float(rounded) or rounded
       end
       local scale = 10 ^ -precision
@@ -410,7 +415,7 @@ M.forceescape = define("", function(v) return format.markup(format.escape(values
 local function separators_of(given_ones, indent)
    if not given(given_ones) then return indent and "," or ", ", ": " end
    local list = values.elements(given_ones)
-   return methods.need_text(list[1], "separators"), methods.need_text(list[2], "separators")
+   return strings.need_text(list[1], "separators"), strings.need_text(list[2], "separators")
 end
 
 M.tojson = define("ensure_ascii? indent? separators? sort_keys?", function(v, ascii, indent, separators, sort)

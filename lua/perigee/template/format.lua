@@ -4,6 +4,7 @@
 -- escaped.
 -- @module perigee.template.format
 -- @local
+local ffi = require "ffi"
 local json = require "perigee.json"
 local text = require "perigee.template.text"
 local utf8 = require "perigee.utf8"
@@ -11,9 +12,15 @@ local values = require "perigee.template.values"
 
 local fail, string_of = values.fail, values.string_of
 
+-- LuaJIT's own %f rounds halves up; C's, as Python's, looks at what the number exactly is.
+if not pcall(function() return ffi.C.snprintf end) then
+   ffi.cdef "int snprintf(char *to, size_t size, const char *format, ...);"
+end
+
 local M = {}
 
 local MARKUP = { kind = "markup" }
+local buffer = ffi.new "char[512]"          -- 309 digits, a point and 100 more fit
 local ENTITIES = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&#34;", ["'"] = "&#39;" }
 
 --- Mark a string as safe.
@@ -94,15 +101,19 @@ local function float_digits(x, conversion, precision)
    if precision > 100 then fail("a precision of %d digits is too much", precision) end
    x = math.abs(x)
    if x ~= x or x == math.huge then return x ~= x and "nan" or "inf" end
-   return ("%." .. precision .. conversion):format(x)
+   local n = ffi.C.snprintf(buffer, 512, "%." .. precision .. conversion, ffi.cast("double", x))
+   return ffi.string(buffer, n)
 end
+
+--- A number with so many digits behind the point.
+function M.fixed(x, precision) return (x < 0 and "-" or "") .. float_digits(x, "f", precision) end
 
 local function sign_of(x, plus)
    if x < 0 or x == 0 and 1 / x < 0 then return "-" end
    return plus == "-" and "" or plus
 end
 
--- The operator % -------------------------------------------------------------------------------------------------------
+-- The operator % ------------------------------------------------------------------------------------------------------
 
 local function percent_one(v, flags, precision, conversion)
    if conversion == "s" or conversion == "r" or conversion == "a" then
@@ -126,6 +137,9 @@ local function percent_one(v, flags, precision, conversion)
    end
    return sign_of(x, plus) .. float_digits(x, conversion, precision or 6)
 end
+
+-- What may be left over: Python takes these for mappings.
+local INDEXED = { dict = true, list = true, range = true, undefined = true }
 
 --- format % v, v a tuple of values, a dict for %(name)s, or one value.
 function M.percent(format, v)
@@ -175,7 +189,7 @@ function M.percent(format, v)
       end
       from = behind
    end
-   if used < #arguments and not mapped and kind ~= "dict" then
+   if used < #arguments and not mapped and not INDEXED[kind] then
       fail "not all arguments converted during string formatting"
    end
    out[#out + 1] = format:sub(from)
@@ -185,7 +199,7 @@ function M.percent(format, v)
    return table.concat(out)
 end
 
--- str.format ------------------------------------------------------------------------------------------------------------
+-- str.format ----------------------------------------------------------------------------------------------------------
 
 local function spec_parts(spec)
    local fill, align, rest = spec:match "^([%z\1-\127\194-\244][\128-\191]*)([<>=^])(.*)$"
@@ -233,14 +247,14 @@ end
 function M.spec(v, spec)
    if spec == "" then return values.str(v) end
    local fill, align, sign, alternate, zero, width, comma, precision, conversion = spec_parts(spec)
-   local s, piece = string_of(v), nil
-   if s or not values.numeric(v) or type(v) == "boolean" and conversion == "" then
-      if not s and type(v) ~= "boolean" then
-         fail("unsupported format string passed to %s.__format__", values.type_name(v))
+   local s = string_of(v)
+   local piece
+   if s or not values.numeric(v) then
+      if not s then fail("unsupported format string passed to %s.__format__", values.type_name(v)) end
+      if conversion ~= "" and conversion ~= "s" then
+         fail("unknown format code '%s' for object of type 'str'", conversion)
       end
-      if conversion ~= "" and conversion ~= "s" then fail("unknown format code '%s' for object of type 'str'", conversion) end
-      piece = s or values.str(v)
-      if precision then piece = text.sub(piece, 1, math.min(precision, text.length(piece))) end
+      piece = precision and text.sub(s, 1, math.min(precision, text.length(s))) or s
       align = align or "<"
    else
       piece = number_in_spec(v, sign, alternate, comma, precision, conversion)

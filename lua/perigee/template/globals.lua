@@ -5,6 +5,7 @@ local attributes = require "perigee.template.attributes"
 local call = require "perigee.template.call"
 local clock = require "perigee.template.clock"
 local methods = require "perigee.template.methods"
+local strings = require "perigee.template.strings"
 local values = require "perigee.template.values"
 
 local fail, func = values.fail, values.func
@@ -16,11 +17,13 @@ local M = { functions = functions }
 
 local function described(name, parameters, fn)
    local entry = call.define(parameters, function(_, ...) return fn(...) end)
-   functions[name] = func(name, function(args, n, names, named) return call.invoke(entry, name, nil, args, n, names, named) end)
+   functions[name] = func(name, function(args, n, names, named)
+      return call.invoke(entry, name, nil, args, n, names, named)
+   end)
 end
 
 described("range", "start stop? step?", function(start, stop, step)
-   start, stop, step = methods.need_int(start), methods.need_int(stop), methods.need_int(step, 1)
+   start, stop, step = strings.need_int(start), strings.need_int(stop), strings.need_int(step, 1)
    if not stop then start, stop = 0, start end
    if step == 0 then fail "range() arg 3 must not be zero" end
    local n = math.max(0, math.ceil((stop - start) / step))
@@ -35,6 +38,7 @@ end)
 local function filled(title, args, n, names, named)
    local out = values.dict()
    if n > 1 then fail("%s expected at most 1 argument, got %d", title, n) end
+   if n == 1 then values.refuse_undefined(args[1]) end
    if n == 1 and values.kind(args[1]) == "dict" then
       out = methods.copy_of(args[1])
    elseif n == 1 then
@@ -70,7 +74,7 @@ local now
 function M.set_now(time) now = time end
 
 described("strftime_now", "format", function(format)
-   return clock.format(methods.need_text(format, "strftime_now argument"), now)
+   return clock.format(strings.need_text(format, "strftime_now argument"), now)
 end)
 
 functions.cycler = func("cycler", function(args, n)

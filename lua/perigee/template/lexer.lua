@@ -177,6 +177,7 @@ function Lexer:raw(begin, from, mark, behind)
    self:data(from, begin - 1, mark, true)
    self:ended(behind)
    local last, end_mark, after = find_endraw:match(self.source, behind)
+   if not last and behind > #self.source then return behind end      -- nothing is left that could be raw
    if not last then self:fail(begin, "missing end of raw directive") end
    self:data(behind, last - 1, end_mark, true)
    self:ended(after)

@@ -169,23 +169,23 @@ end
 
 -- The target of an assignment: a name, or names to unpack into. Their registers are the scope's, which may come later.
 function Parser:target(ends)
-   if self.kind ~= "name" and self.kind ~= "(" and self.kind ~= "[" then
+   if self.kind ~= "name" and self.kind ~= "(" then
       self:fail("expected a name to assign to, found " .. self:shown())
    end
    local at, items, comma = self.line, {}, false
-   while self.kind == "name" and not ends[self.value] or self.kind == "(" or self.kind == "[" do
+   while self.kind == "name" and not ends[self.value] or self.kind == "(" do
       if self.kind == "name" then
-         if self:reserved(self.value) then self:fail(("cannot assign to '%s'"):format(self.value)) end
+         if self:reserved(self.value) or self.value == "loop" and (self.loops > 0 or ends["in"]) then
+            self:fail(("cannot assign to '%s'"):format(self.value))
+         end
          items[#items + 1] = { type = "name", name = self.value, line = self.line }
          self:advance()
       else
-         local close = self.kind == "(" and ")" or "]"
          self:advance()
          self:deeper()
-         local inner = self:target(ends)
+         items[#items + 1] = self:target(ends)
          self:shallower()
-         self:expect(close)
-         items[#items + 1] = inner
+         self:expect ")"
       end
       comma = self:skip ","
       if not comma then break end
@@ -350,17 +350,22 @@ statements["with"] = function(self, line)
    return node
 end
 
-statements["generation"] = function(self, line)
+-- A body with a scope of its own and nothing else.
+function Parser:scoped(last, opened, line)
    self:expect "block_end"
-   return { type = "group", body = self:body_until("endgeneration", "generation", line) }
+   local node = { type = "with", targets = {}, values = {}, scope = self:new_scope() }
+   node.body = self:within(node.scope, self.body_until, last, opened, line)
+   return node
+end
+
+statements["generation"] = function(self, line)
+   return self:scoped("endgeneration", "generation", line)
 end
 
 statements["autoescape"] = function(self, line)
-   self:condition()
-   self:expect "block_end"
-   local node = { type = "with", targets = {}, values = {}, scope = self:new_scope() }
-   node.body = self:within(node.scope, self.body_until, "endautoescape", "autoescape", line)
-   return node
+   local wanted = self:condition()
+   if wanted.type ~= "constant" or wanted.value ~= false then self:fail "autoescape stays off: prompts are no HTML" end
+   return self:scoped("endautoescape", "autoescape", line)
 end
 
 statements["block"] = function(self, line)
@@ -368,10 +373,8 @@ statements["block"] = function(self, line)
    if self.blocks[name] then self:fail(("block '%s' is defined twice"):format(name)) end
    self:skip_name "scoped"
    self:skip_name "required"
-   self:expect "block_end"
-   local node = { type = "with", targets = {}, values = {}, scope = self:new_scope() }
-   self.blocks[name] = node
-   node.body = self:within(node.scope, self.body_until, "endblock", "block", line)
+   self.blocks[name] = true
+   local node = self:scoped("endblock", "block", line)
    self:skip_name(name)
    return node
 end

@@ -48,8 +48,8 @@ M.even = define("", function(v) return divides(v, 2) == 0 end)
 M.divisibleby = define("num", function(v, n) return divides(v, n) == 0 end)
 
 local function cased(which)
-   local methods = require "perigee.template.methods"
-   return define("", function(v) return methods.str[which].fn(values.str(v)) end)
+   local strings = require "perigee.template.strings"
+   return define("", function(v) return strings.str[which].fn(values.str(v)) end)
 end
 M.lower, M.upper = cased "islower", cased "isupper"
 

@@ -1,7 +1,7 @@
 --- Strings as Python has them: characters are code points, white space and cases are Unicode's.
 --
--- Cases cover Latin, Greek, Cyrillic and Armenian letters, which is what has cases and is met in prompts; others stay as
--- they are. Methods of strings in templates are strings.lua, this is what they and the lexer stand on.
+-- Cases cover Latin, Greek, Cyrillic and Armenian letters, which is what has cases and is met in prompts; others stay
+-- as they are. Methods of strings in templates are strings.lua, this is what they and the lexer stand on.
 -- @module perigee.template.text
 -- @local
 local lpeg = require "perigee.template.lpeg"
@@ -58,11 +58,11 @@ function M.strip(s) return M.lstrip(M.rstrip(s)) end
 --- Whether all of it is white space and there is some.
 function M.is_space(s) return s ~= "" and leading:match(s) == #s + 1 end
 
--- Pairs of ranges: from, to, step between capital and small, or "even"/"odd" where capitals and small letters take turns.
-local TURNS = { { 0x100, 0x137, 0 }, { 0x139, 0x148, 1 }, { 0x14A, 0x177, 0 }, { 0x179, 0x17E, 1 }, { 0x1CD, 0x1DC, 1 },
-   { 0x1DE, 0x1EF, 0 }, { 0x1F8, 0x21F, 0 }, { 0x222, 0x233, 0 }, { 0x370, 0x373, 0 }, { 0x3D8, 0x3EF, 0 },
-   { 0x460, 0x481, 0 }, { 0x48A, 0x4BF, 0 }, { 0x4C1, 0x4CE, 1 }, { 0x4D0, 0x52F, 0 }, { 0x1E00, 0x1E95, 0 },
-   { 0x1EA0, 0x1EFF, 0 } }
+-- Where capitals and small letters take turns, and where a block of small ones stands so far behind its capitals.
+local TURNS = { { 0x100, 0x137 }, { 0x139, 0x148 }, { 0x14A, 0x177 }, { 0x179, 0x17E }, { 0x1CD, 0x1DC },
+   { 0x1DE, 0x1EF }, { 0x1F8, 0x21F }, { 0x222, 0x233 }, { 0x370, 0x373 }, { 0x3D8, 0x3EF },
+   { 0x460, 0x481 }, { 0x48A, 0x4BF }, { 0x4C1, 0x4CE }, { 0x4D0, 0x52F }, { 0x1E00, 0x1E95 },
+   { 0x1EA0, 0x1EFF } }
 local SHIFTS = { { 0xC0, 0xD6, 32 }, { 0xD8, 0xDE, 32 }, { 0x391, 0x3A1, 32 }, { 0x3A3, 0x3AB, 32 },
    { 0x410, 0x42F, 32 }, { 0x400, 0x40F, 80 }, { 0x531, 0x556, 48 }, { 0xFF21, 0xFF3A, 32 }, { 0x388, 0x38A, 37 },
    { 0x386, 0x386, 38 }, { 0x38C, 0x38C, 64 }, { 0x38E, 0x38F, 63 }, { 0x178, 0x178, -121 }, { 0x10400, 0x10427, 40 } }
@@ -131,12 +131,12 @@ function M.title(s)
 end
 
 function M.capitalize(s)
-   local first = utf8.width(s, 1)
-   if not first then return s end
+   if s == "" then return s end
+   local first = utf8.width(s, 1) or 1
    return M.upper(sub(s, 1, first)) .. M.lower(sub(s, first + 1))
 end
 
--- What Python's repr shows as an escape, beyond ASCII: controls, format characters, separators, surrogates, private use.
+-- What Python's repr shows as an escape, beyond ASCII: controls, formatting, separators, surrogates, private use.
 local HIDDEN = { { 0x80, 0xA0 }, { 0xAD, 0xAD }, { 0x600, 0x605 }, { 0x61C, 0x61C }, { 0x6DD, 0x6DD }, { 0x70F, 0x70F },
    { 0x1680, 0x1680 }, { 0x180E, 0x180E }, { 0x2000, 0x200F }, { 0x2028, 0x202F }, { 0x205F, 0x206F },
    { 0x3000, 0x3000 }, { 0xD800, 0xF8FF }, { 0xFEFF, 0xFEFF }, { 0xFFF0, 0xFFFB }, { 0xFFFE, 0xFFFF },

@@ -7,16 +7,17 @@ local call = require "perigee.template.call"
 local format = require "perigee.template.format"
 local json = require "perigee.json"
 local methods = require "perigee.template.methods"
+local strings = require "perigee.template.strings"
 local text = require "perigee.template.text"
 local utf8 = require "perigee.utf8"
 local values = require "perigee.template.values"
 
 local define, null = call.define, json.null
-local need_int, str = methods.need_int, values.str
+local need_int, str = strings.need_int, values.str
 
 -- A filter that is a method of what the value prints as.
 local function of_method(name)
-   local entry = methods.str[name]
+   local entry = strings.str[name]
    return { fn = function(v, ...) return entry.fn(str(v), ...) end, names = entry.names, min = entry.min,
       max = entry.max }
 end
@@ -33,10 +34,11 @@ local function flag(v, default)
 end
 
 local function indent(v, width, first, blank)
+   local s = strings.need_text(v, "indent")
    local prefix = values.string_of(width) or (" "):rep(math.min(need_int(width, 4), 1000))
-   local lines = lines_of(str(v))
+   local lines = lines_of(s)
    first, blank = flag(first, false), flag(blank, false)
-   values.check_size(#str(v) + #lines * #prefix)
+   values.check_size(#s + #lines * #prefix)
    for i, line in ipairs(lines) do
       if i == 1 and first or i > 1 and (blank or line ~= "") then lines[i] = prefix .. line end
    end
@@ -44,9 +46,10 @@ local function indent(v, width, first, blank)
 end
 
 local function truncate(v, length, killwords, ending, leeway)
-   local s = str(v)
    length, leeway = need_int(length, 255), need_int(leeway, 5)
-   ending = ending == nil and "..." or methods.need_text(ending, "end")
+   if not values.string_of(v) and values.length(v) <= length + leeway then return v end
+   local s = strings.need_text(v, "truncate")
+   ending = ending == nil and "..." or strings.need_text(ending, "end")
    local room = length - text.length(ending)
    if room < 0 then values.fail "truncate: the length is shorter than the end" end
    if text.length(s) <= length + leeway then return s end
@@ -58,13 +61,13 @@ end
 -- Lines of at most `width` characters, broken at white space.
 local function wordwrap(v, width, break_long, with)
    width, break_long = need_int(width, 79), flag(break_long, true)
-   with = with == nil or with == null and "\n" or methods.need_text(with, "wrapstring")
-   if with == true then with = "\n" end
+   if with == nil or with == null then with = "\n" end
+   with = strings.need_text(with, "wrapstring")
    if width < 1 then values.fail "wordwrap: the width must be at least 1" end
-   local out = {}
-   for _, line in ipairs(lines_of(str(v))) do
+   local out, s = {}, strings.need_text(v, "wordwrap"):gsub("\n$", "")
+   for _, line in ipairs(lines_of(s)) do
       local row, size = "", 0
-      for _, word in ipairs(methods.split_words(line, math.huge)) do
+      for _, word in ipairs(strings.split_words(line, math.huge)) do
          local n = text.length(word)
          values.charge(1)
          if row ~= "" and size + 1 + n > width then
@@ -88,9 +91,11 @@ local function percent_encoded(v, keep)
    return (s:gsub(keep, function(char) return ("%%%02X"):format(char:byte()) end))
 end
 
+local PAIRS = { dict = true, list = true, tuple = true, view = true }
+
 local function urlencode(v)
    local kind = values.kind(v)
-   if kind ~= "dict" and kind ~= "list" and kind ~= "tuple" then return percent_encoded(v, "[^%w_.~/-]") end
+   if not PAIRS[kind] then return percent_encoded(v, "[^%w_.~/-]") end
    local parts = {}
    for i, pair in ipairs(kind == "dict" and methods.items_of(v) or v) do
       local key, value = values.element(pair, 0), values.element(pair, 1)
@@ -113,7 +118,7 @@ end
 
 local function striptags(v)
    local s = str(v):gsub("<!%-%-.-%-%->", ""):gsub("<[^>]*>", "")
-   return unescaped(table.concat(methods.split_words(s, math.huge), " "))
+   return unescaped(table.concat(strings.split_words(s, math.huge), " "))
 end
 
 local UNITS = { { "kB", "KiB" }, { "MB", "MiB" }, { "GB", "GiB" }, { "TB", "TiB" }, { "PB", "PiB" }, { "EB", "EiB" } }
@@ -152,11 +157,11 @@ end
 
 return function(M)
    M.upper, M.lower, M.capitalize = of_method "upper", of_method "lower", of_method "capitalize"
-   M.trim = define("chars?", function(v, chars) return methods.strip(str(v), chars, true, true) end)
+   M.trim = define("chars?", function(v, chars) return strings.strip(str(v), chars, true, true) end)
    M.title = define("", title)
-   M.center = define("width?", function(v, width) return methods.str.center.fn(str(v), width or 80) end)
+   M.center = define("width?", function(v, width) return strings.str.center.fn(str(v), width or 80) end)
    M.replace = define("old new count?", function(v, old, new, count)
-      return methods.replace(str(v), str(old), str(new), count ~= null and count or nil)
+      return strings.replace(str(v), str(old), str(new), count ~= null and count or nil)
    end)
    M.indent = define("width? first? blank?", indent)
    M.truncate = define("length? killwords? end? leeway?", truncate)
@@ -167,7 +172,7 @@ return function(M)
       return n
    end)
    M.format = define("...", function(v, args, n, names, named)
-      local s = methods.need_text(v, "format")
+      local s = str(v)
       if names and #names > 0 then
          if n > 0 then values.fail "format: positional and keyword arguments cannot be mixed" end
          local dict = values.dict()

@@ -1,7 +1,7 @@
 --- Values of templates: what kinds there are, whether they are true, how they print, compare and are indexed.
 --
--- A string, a boolean, or a number that says by itself what it is (whole: int, with a fraction: float) is Lua's own. All
--- else is told by the `kind` of its metatable: what perigee.json decodes is used as it is (dict, list, none, whole
+-- A string, a boolean, or a number that says by itself what it is (whole: int, with a fraction: float) is Lua's own.
+-- All else is told by the `kind` of its metatable: what perigee.json decodes is used as it is (dict, list, none, whole
 -- floats, long integers), and the template's own kinds are added here. A table without such a metatable never gets in.
 -- Python's rules hold throughout; its classes, its internals and Lua's globals cannot be reached from a template.
 -- Calculating is arithmetic.lua, methods are methods.lua.
@@ -17,7 +17,7 @@ local null, is_float = json.null, json.is_float
 local concat, floor = table.concat, math.floor
 local getmetatable, setmetatable, type = getmetatable, setmetatable, type
 
--- Failing, and what a rendering may cost --------------------------------------------------------------------------------
+-- Failing, and what a rendering may cost ------------------------------------------------------------------------------
 
 --- End the rendering with a message.
 function M.fail(message, ...)
@@ -37,7 +37,7 @@ function M.allow(steps) left = steps end
 --- Spend some; ends the rendering when nothing is left.
 function M.charge(steps)
    left = left - steps
-   if left < 0 then error({ message = "the template takes too long: its limit of steps is used up", code = "limit" }, 0) end
+   if left < 0 then error({ message = "it takes too long: its limit of steps is used up", code = "limit" }, 0) end
 end
 local charge = M.charge
 
@@ -57,7 +57,7 @@ function M.check_length(n)
    charge(n / 8)
 end
 
--- Making ----------------------------------------------------------------------------------------------------------------
+-- Making --------------------------------------------------------------------------------------------------------------
 
 local LIST, TUPLE, GENERATOR = { kind = "list" }, { kind = "tuple" }, { kind = "generator" }
 local RANGE, UNDEFINED, NAMESPACE, FUNCTION = { kind = "range" }, { kind = "undefined" }, { kind = "namespace" },
@@ -110,7 +110,7 @@ local refuse_undefined = M.refuse_undefined
 
 function M.is_undefined(v) return type(v) == "table" and getmetatable(v) == UNDEFINED end
 
--- Dicts -----------------------------------------------------------------------------------------------------------------
+-- Dicts ---------------------------------------------------------------------------------------------------------------
 
 local repr
 
@@ -135,7 +135,7 @@ function M.dict_set(dict, key, value)
    local raw, meta = raw_key(key), getmetatable(dict)
    if dict[raw] == nil then
       meta.keys[#meta.keys + 1] = raw
-      if raw ~= key then
+      if type(raw) ~= type(key) then
          meta.shown = meta.shown or {}
          meta.shown[raw] = key
       end
@@ -150,15 +150,22 @@ function M.dict_keys(dict)
 end
 local dict_keys = M.dict_keys
 
---- Its keys as the template sees them.
+--- A raw key as the template sees it.
+function M.shown_key(raw, shown)
+   local key = shown and shown[raw]
+   if key == nil then return raw end
+   return key
+end
+
+--- The keys of a dict as the template sees them.
 function M.shown_keys(dict)
    local keys, shown = dict_keys(dict)
    local list = {}
-   for i = 1, #keys do list[i] = shown and shown[keys[i]] or keys[i] end
+   for i = 1, #keys do list[i] = M.shown_key(keys[i], shown) end
    return list
 end
 
--- Truth, text -----------------------------------------------------------------------------------------------------------
+-- Truth, text ---------------------------------------------------------------------------------------------------------
 
 function M.truth(v)
    if v == true or v == false then return v end
@@ -184,7 +191,7 @@ local function dict_repr(v, depth)
    local parts = {}
    for i = 1, #keys do
       local key = keys[i]
-      parts[i] = repr(shown and shown[key] or key, depth) .. ": " .. repr(v[key], depth)
+      parts[i] = repr(M.shown_key(key, shown), depth) .. ": " .. repr(v[key], depth)
    end
    return "{" .. concat(parts, ", ") .. "}"
 end
@@ -212,7 +219,7 @@ function repr(v, depth)
       charge(1 + #v / 64)
       return text.repr(v)
    end
-   if t == "number" then return v % 1 == 0 and ("%d"):format(v) or json.repr(v) end
+   if t == "number" then return v % 1 == 0 and ("%.0f"):format(v) or json.repr(v) end
    if t == "boolean" then return v and "True" or "False" end
    if t == "cdata" then return json.repr(v.value) end
    depth = (depth or 0) + 1
@@ -238,7 +245,7 @@ function M.str(v)
    return shown
 end
 
--- Comparing -------------------------------------------------------------------------------------------------------------
+-- Comparing -----------------------------------------------------------------------------------------------------------
 
 --- A Lua number for what Python calculates with: numbers and booleans; nil for others.
 local function numeric(v)
@@ -369,7 +376,7 @@ end
 M.compare["in"] = function(a, b) return M.contains(b, a) end
 M.compare.not_in = function(a, b) return not M.contains(b, a) end
 
--- Indexing --------------------------------------------------------------------------------------------------------------
+-- Indexing ------------------------------------------------------------------------------------------------------------
 
 --- How many elements, as len() says.
 function M.length(v)
@@ -410,8 +417,10 @@ local INDEXED = { str = true, list = true, tuple = true, range = true }
 function M.element(v, key)
    local kind = string_of(v) and "str" or kind_of(v)
    if kind == "dict" then
-      local raw = type(key) == "string" and key or kind_of(key) ~= "list" and kind_of(key) ~= "dict" and raw_key(key)
-      return raw and v[raw]
+      if type(key) == "string" then return v[key] end
+      local key_kind = kind_of(key)
+      if key_kind == "list" or key_kind == "dict" then return nil end
+      return v[raw_key(key)]
    end
    if INDEXED[kind] then
       if type(key) == "number" then return at(v, kind, key) end
@@ -436,7 +445,8 @@ end
 function M.slice(v, first, last, step)
    local kind = string_of(v) and "str" or kind_of(v)
    refuse_undefined(v)
-   if not INDEXED[kind] then return nil end
+   if kind == "dict" then return nil end
+   if not INDEXED[kind] then fail("'%s' object is not subscriptable", type_name(v)) end
    local n = kind == "str" and M.length(v) or #v
    step = bound(step, 0, 1, -math.huge, math.huge)
    if step == 0 then fail "slice step cannot be zero" end
@@ -455,6 +465,9 @@ function M.slice(v, first, last, step)
       out[k] = source[i + 1]
    end
    if kind == "str" then return concat(out) end
+   if kind == "range" then
+      return M.range(out, v.start + first * v.step, v.start + last * v.step, v.step * step)
+   end
    return kind == "tuple" and M.tuple(out) or M.list(out)
 end
 

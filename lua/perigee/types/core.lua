@@ -8,6 +8,7 @@
 
 ---@class perigee
 ---@field version string "major.minor.patch"
+---@field json perigee.Json
 local perigee = {}
 
 ---@class perigee.OpenOptions
@@ -81,6 +82,12 @@ function perigee.describe(path) end
 ---@return string? message
 ---@return perigee.Code? code
 function perigee.tokenizer(path) end
+
+---@param source string Jinja
+---@return perigee.Template? template
+---@return string? message
+---@return perigee.Code? code
+function perigee.template(source) end
 
 ---@param opts? { threads?: integer, bytes?: number, seconds?: number }
 ---@return number? bytes a second
@@ -229,6 +236,12 @@ function Engine:info() end
 ---@return string? message
 ---@return perigee.Code? code
 function Engine:tokenizer() end
+
+---@param name? string
+---@return perigee.Template? template
+---@return string? message
+---@return perigee.Code? code
+function Engine:template(name) end
 
 ---@param text string
 ---@param opts? perigee.EncodeOptions
@@ -419,10 +432,11 @@ function Tokenizer:token_text(id) end
 ---@return perigee.Code? code
 function Tokenizer:is_end(id) end
 
+---@param name? string
 ---@return string? source
 ---@return string? message
 ---@return perigee.Code? code
-function Tokenizer:chat_template() end
+function Tokenizer:chat_template(name) end
 
 ---@return boolean
 function Tokenizer:close() end
