@@ -194,8 +194,8 @@ function Engine.add_member(name, make) members[name] = make end
 -- @tparam string name
 -- @tparam table meaning `fill(engine, value, request, anchor)`, before it is submitted: sets fields of the pg_request,
 -- keeps in anchor what they point at, returns true or nil, message, code; `started(engine, value, request, given)`: with
--- the @{perigee.request} that began and all options; `prompt(engine, value, prompt)`: returns the prompt to use instead,
--- or nil, message, code
+-- the @{perigee.request} that began and all options; `prompt(engine, value, prompt)`, first of all: returns the prompt to
+-- use instead, or nil, message, code
 -- @local
 function Engine.add_option(name, meaning) meanings[name] = meaning end
 

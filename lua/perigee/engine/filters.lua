@@ -1,7 +1,7 @@
 --- The filters an engine knows by name, and what the option `filters` of a generation means.
 --
--- A name stands for one filter or for a list of them, a pack. Loading a name anew swaps it: requests in flight keep what
--- they began with. A filter file is a part of the application: Lua code that runs in the application's own state.
+-- A name stands for one filter or for a list of them, a pack. Loading a name anew swaps it: requests in flight keep
+-- what they began with. A filter file is a part of the application: Lua code that runs in the application's own state.
 -- @classmod perigee.filters
 local filter = require "perigee.filter"
 local options = require "perigee.options"

@@ -54,27 +54,35 @@ end
 function Finder:restart(place, allow_place, stop)
    for _, matcher in ipairs(self.matchers) do matcher:restart(matcher.tape:place(place)) end
    go_on(self, stop)
+   self.hold, self.allow_hold = place, allow_place
    if not self.allow then return end
    for _, matcher in ipairs(self.allow) do matcher:restart(matcher.tape:place(allow_place)) end
-   local firsts, stops, kept = self.allow_firsts, self.allow_stops, 0
+   local firsts, stops, n = self.allow_firsts, self.allow_stops, 0
    for k = 1, self.n_allowed do
       if firsts[k] < allow_place then
-         kept = kept + 1
-         firsts[kept], stops[kept] = firsts[k], stops[k]
-      end
-   end
-   self.n_allowed = kept
-end
-
-local function advance_allowed(self, final)
-   local firsts, stops = self.allow_firsts, self.allow_stops
-   local hold, n = self.raw.stop, 0
-   for k = 1, self.n_allowed do                        -- spans that no match can lie in any more
-      if stops[k] > self.hold then
          n = n + 1
          firsts[n], stops[n] = firsts[k], stops[k]
       end
    end
+   self.n_allowed = n
+end
+
+--- Forget allowed spans that no match can lie in any more.
+-- @tparam number place where a match can begin at the earliest
+function Finder:forget(place)
+   local firsts, stops, n = self.allow_firsts, self.allow_stops, 0
+   for k = 1, self.n_allowed do
+      if stops[k] > place then
+         n = n + 1
+         firsts[n], stops[n] = firsts[k], stops[k]
+      end
+   end
+   self.n_allowed = n
+end
+
+local function advance_allowed(self, final)
+   local firsts, stops = self.allow_firsts, self.allow_stops
+   local hold, n = self.raw.stop, self.n_allowed
    for _, matcher in ipairs(self.allow) do
       local tape = matcher.tape
       local known = n
