@@ -120,7 +120,8 @@ describe("a generation with filters", function()
          end
       end
       local request = assert(generate(PROMPT, { filters = filter {
-         name = "r", words = { word }, action = "rewind", times = 1, check = function(match) return match.first == first end,
+         name = "r", words = { word }, action = "rewind", times = 1,
+         check = function(match) return match.first == first end,
       } }))
       local released, seen = "", {}
       for event in request:events() do
@@ -219,7 +220,8 @@ describe("a generation with filters", function()
       assert.equal("flag", result(PROMPT, {
          filters = filter { name = "f", words = { word }, action = function() end },
       }).filters[1].action)
-      got = result(PROMPT, { filters = filter { name = "f", words = { word }, action = function() return "block" end } })
+      local function block() return "block" end
+      got = result(PROMPT, { filters = filter { name = "f", words = { word }, action = block } })
       assert.equal(plain.text:sub(1, first - 1), got.text)
    end)
 
@@ -259,12 +261,14 @@ describe("a generation with filters", function()
       local filters, word = engine.filters, some_word()
       assert.equal(1, assert(filters:load("one", { name = "one", words = { word }, action = "mask", replace = "1" })))
       local before = assert(generate(PROMPT, { filters = "one" }))
-      assert.equal(2, assert(filters:load("one", ('return { name = "one", words = %q, action = "mask", replace = "2" }')
-         :format(word))))
+      local source = ('return { name = "one", words = %q, action = "mask", replace = "2" }'):format(word)
+      assert.equal(2, assert(filters:load("one", source)))
       local after = assert(generate(PROMPT, { filters = { "one" } }))
       assert.equal((plain.text:gsub(word, "1")), assert(before:result()).text)
       assert.equal((plain.text:gsub(word, "2")), assert(after:result()).text)
-      for _, broken in ipairs { "return", "return 1", "x =\n", "no/such/file.lua", "error 'no'\n", "return { name = 1 }" } do
+      for _, broken in ipairs {
+         "return", "return 1", "x =\n", "no/such/file.lua", "error 'no'\n", "return { name = 1 }",
+      } do
          local version, message = filters:load("one", broken)
          assert.is_nil(version)
          assert.matches('filters:load: "one"', message, 1, true)
@@ -273,8 +277,8 @@ describe("a generation with filters", function()
       assert.equal(1, #list)
       assert.equal(2, list[1].version)
       local path = os.tmpname()
-      helper.write(path, ('local perigee = require "perigee"\nreturn { assert(perigee.filter { name = "a", words = %q }), '
-         .. '{ name = "b", regex = "b" } }'):format(word))
+      helper.write(path, ('local perigee = require "perigee"\n'
+         .. 'return { assert(perigee.filter { name = "a", words = %q }), { name = "b", regex = "b" } }'):format(word))
       assert.equal(3, assert(filters:load("one", path)))
       os.remove(path)
       assert.equal(path, filters:list()[1].path)
@@ -294,6 +298,9 @@ describe("a generation with filters", function()
          assert.matches("filters", message)
          assert.equal("invalid", code)
       end
+      local any = filter { name = "n", words = "a", on = { "prompt", "output" } }
+      assert.has_error(function() engine:generate(nil, { filters = any }) end)
+      assert.has_error(function() engine:generate(1, { filters = any }) end)
    end)
 
    it("runs beside others, each with its own", function()

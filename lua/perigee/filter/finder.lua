@@ -32,12 +32,14 @@ function Finder.start(filter, tapes)
       matchers = start(filter.programs, tapes), from = {},
       allow = #filter.allowed > 0 and start(filter.allowed, tapes) or false,
       allow_firsts = {}, allow_stops = {}, n_allowed = 0,
+      only = false,         -- its matcher, if it has just one and nothing else to ask
       hold = 0,             -- no match begins before it that is not known
       allow_hold = 0,       -- no allowed span begins before it that is not known
       stop = 0,             -- where the last match ended
       released = 0,         -- where the last one ended that was acted upon
    }, Finder)
    for k = 1, #self.matchers do self.from[k] = 0 end
+   if #self.matchers == 1 and not self.allow then self.only = self.matchers[1] end
    return self
 end
 
@@ -125,6 +127,11 @@ end
 -- @tparam boolean final nothing more will come
 -- @treturn ?match the next one
 function Finder:seek(final)
+   local only = self.only
+   if only and not only:seek(self.from[1], final) then           -- nearly always, and without a loop
+      self.hold = only.tape:raw(only.hold)
+      return nil
+   end
    if self.allow then advance_allowed(self, final) end
    while true do
       local hold, first, stop, who = best(self, final)
