@@ -192,10 +192,10 @@ function Engine.add_member(name, make) members[name] = make end
 
 --- Say what an option of @{Engine:generate} means; its name and kind stand in GENERATE.
 -- @tparam string name
--- @tparam table meaning `fill(engine, value, request, anchor)`, before it is submitted: sets fields of the pg_request,
--- keeps in anchor what they point at, returns true or nil, message, code; `started(engine, value, request, given)`: with
--- the @{perigee.request} that began and all options; `prompt(engine, value, prompt)`: returns the prompt to use instead,
--- or nil, message, code
+-- @tparam table meaning functions, any of them: `prompt(engine, value, prompt)`, first of all: returns the prompt to
+-- use instead, or nil, message, code; `fill(engine, value, request, anchor)`, before it is submitted: sets fields of
+-- the pg_request, keeps in anchor what they point at, returns true or nil, message, code; `started(engine, value,
+-- request, given)`: with the @{perigee.request} that began and all options
 -- @local
 function Engine.add_option(name, meaning) meanings[name] = meaning end
 
@@ -227,8 +227,10 @@ local function submit(self, where, prompt, opts, level)
    local given, message, code = options.check(where, GENERATE, opts, level + 1)
    if not given then return nil, message, code end
    if not self._handle then return closed() end
-   prompt, message, code = change_prompt(self, given, prompt)
-   if prompt == nil then return nil, message, code end
+   local changed
+   changed, message, code = change_prompt(self, given, prompt)
+   if changed == nil and prompt ~= nil then return nil, message, code end
+   prompt = changed
    local ids, n, why = prompt_ids(self, where, prompt, given.special, level + 1)
    if not ids then return nil, n, why end
    C.pg_request_init(self._handle, request)
@@ -284,7 +286,8 @@ end
 -- @tparam string|{number,...}|{table,...} prompt text, a list of token ids, or messages `{ role =, content = }`, which
 -- the model's chat template puts into a prompt (@{perigee.engine:chat} keeps them for you)
 -- @tparam[opt] generate_options opts
--- @treturn ?perigee.request nil, message, code ("full": poll, then try again; "limit": longer than the context)
+-- @treturn ?perigee.request nil, message, code ("full": poll, then try again; "limit": longer than the context;
+-- "filter": one does not let the prompt pass)
 -- @usage for piece in engine:generate("Once upon a time", { max_new = 64 }):pieces() do io.write(piece) end
 function Engine:generate(prompt, opts)
    local started, message, code = submit(self, "engine:generate", prompt, opts, 2)

@@ -217,7 +217,7 @@ function Request:pieces()
          local event = take(self, -1)
          if not event or event.kind == "done" then return nil end
          if event.kind == "fail" then error(event.message, 2) end
-         if event.text ~= "" then return event.text end
+         if event.kind == "text" and event.text ~= "" then return event.text end
       end
    end
 end

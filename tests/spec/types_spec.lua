@@ -27,18 +27,6 @@ local function functions(path, class)
    return names
 end
 
--- Those that parts of the class add, in lua/perigee/engine: one level further in.
-local function added(names)
-   for path in io.popen "ls lua/perigee/engine/*.lua":lines() do
-      local source = helper.read(path):gsub("\n   ", "\n")
-      for comment, name in source:gmatch "(\n%-%-%- .-)\nfunction Engine[.:]([%w_]+)" do
-         local own = comment:match "^.*\n\n(.-)$" or comment
-         if not own:find("@local", 1, true) and own:find("---", 1, true) then names[name] = true end
-      end
-   end
-   return names
-end
-
 local function annotated(class)
    local names = {}
    for name in types:gmatch("\nfunction " .. class .. "[.:]([%w_]+)") do names[name] = true end
@@ -65,10 +53,11 @@ describe("annotations", function()
       for class, path in pairs {
          perigee = "init", Engine = "engine", Request = "request", Tokenizer = "tokenizer", Stream = "tokenizer",
          Chat = "chat", Reply = "chat/reply", Pipeline = "pipeline",
+         Filter = "filter", FilterStream = "filter", Filters = "engine/filters",
       } do
          local found = functions("lua/perigee/" .. path .. ".lua", class)
          assert.is_not_nil(next(found), class)
-         assert.same(class == "Engine" and added(found) or found, annotated(class), class)
+         assert.same(found, annotated(class), class)
       end
    end)
 
@@ -82,6 +71,7 @@ describe("annotations", function()
       assert.same(spec("lua/perigee/engine.lua", "GENERATE"), fields "perigee.GenerateOptions")
       assert.same(spec("lua/perigee/chat.lua", "CHAT"), fields "perigee.ChatOptions")
       assert.same(spec("lua/perigee/quantize.lua", "OPTIONS"), fields "perigee.QuantizeOptions")
+      assert.same(spec("lua/perigee/filter.lua", "OPTIONS"), fields "perigee.FilterOptions")
    end)
 
    it("and the reference name the same fields", function()
@@ -93,6 +83,8 @@ describe("annotations", function()
          TokenizerInfo = { "tokenizer", "info" }, QuantizeOptions = { "init", "quantize_options" },
          QuantizeReport = { "init", "quantize_report" }, ChatOptions = { "chat", "chat_options" },
          ReplyEvent = { "chat/reply", "event" }, Call = { "chat/reply", "call" }, Context = { "pipeline", "context" },
+         QuantizeReport = { "init", "quantize_report" }, FilterOptions = { "filter", "filter_options" },
+         Match = { "filter", "match" }, FilterEntry = { "engine/filters", "filter_entry" },
       } do
          local names = documented("lua/perigee/" .. place[1] .. ".lua", place[2])
          assert.is_not_nil(next(names), class)

@@ -1,7 +1,7 @@
 --- The filters an engine knows by name, and what the option `filters` of a generation means.
 --
--- A name stands for one filter or for a list of them, a pack. Loading a name anew swaps it: requests in flight keep what
--- they began with. A filter file is a part of the application: Lua code that runs in the application's own state.
+-- A name stands for one filter or for a list of them, a pack. Loading a name anew swaps it: requests in flight keep
+-- what they began with. A filter file is a part of the application: Lua code that runs in the application's own state.
 -- @classmod perigee.filters
 local filter = require "perigee.filter"
 local options = require "perigee.options"
@@ -62,7 +62,6 @@ end
 -- file that returns one of these, or Lua source that does
 -- @treturn ?number its version; nil, message, code
 -- @usage assert(engine.filters:load("names", { name = "names", words = { "Voldemort" }, action = "mask" }))
--- @function filters:load
 function Filters:load(name, what)
    options.expect("filters:load", "name", name, "string", 2)
    local path, code
@@ -84,7 +83,6 @@ end
 --- Forget a name. Requests in flight keep what they began with.
 -- @tparam string name
 -- @treturn ?boolean true; nil, message, code
--- @function filters:unload
 function Filters:unload(name)
    options.expect("filters:unload", "name", name, "string", 2)
    if not self._entries[name] then
@@ -96,7 +94,6 @@ end
 
 --- What is loaded, by name.
 -- @treturn {filter_entry,...}
--- @function filters:list
 function Filters:list()
    local list = {}
    for _, entry in pairs(self._entries) do
@@ -202,7 +199,7 @@ local function filter_prompt(engine, value, prompt)
    found = {}
    if not resolved then return nil, "engine:generate: " .. message, code end
    local filters = looking_at(resolved, "prompt")
-   if #filters == 0 then return prompt end
+   if #filters == 0 or prompt == nil then return prompt end
    if type(prompt) == "string" then
       prompt, message, code = filter_text(filters, prompt, found)
    elseif type(prompt) == "table" and type(prompt[1]) == "table" then

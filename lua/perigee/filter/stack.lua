@@ -203,14 +203,16 @@ local function token_of(self, place)
 end
 
 -- How far text may go out when everything before `hold` is decided: not beyond what was decided when the first token
--- came that a filter may still want back.
+-- came that a filter may still want back. Bytes of a token that are no text yet may be the first of what it wants.
 local function bound(self, hold)
    if self.tokens < self.first_token then return hold end
    local first
    for rank = 1, #self.finders do
       if self.left[rank] > 0 then
          local place = self.finders[rank].hold
-         if place < self.raw.stop and (not first or place < first) then first = place end
+         if (place < self.raw.stop or self.token_stop > self.raw.stop) and (not first or place < first) then
+            first = place
+         end
       end
    end
    for _, match in ipairs(self.queue) do
@@ -301,9 +303,12 @@ local function trim(self)
       k = k + 1
    end
    self.first_token = k
+   local place = k <= self.tokens and math.min(limit, self.limits[k]) or limit
+   for _, finder in ipairs(self.finders) do
+      if finder.n_allowed > 0 then finder:forget(place) end
+   end
    if self.raw.stop - self.raw.base < TRIM then return end
-   local place = limit
-   if k <= self.tokens then place = math.min(place, self.limits[k], self.allows[k]) end
+   if k <= self.tokens then place = math.min(place, self.allows[k]) end
    for _, finder in ipairs(self.finders) do place = math.min(place, finder:needs()) end
    for i = 1, #self.tapes do
       local tape = self.tapes[i]
