@@ -19,8 +19,8 @@ return function(Engine)
       template, message, code = loader.compile(source)
       if not template then return nil, message, code end
       local info = tokenizer:info()
-      for name, id in pairs { bos_token = info.bos or false, eos_token = info.eos or false } do
-         template._defaults[name] = id and tokenizer:token_text(id) or ""
+      for variable, id in pairs { bos_token = info.bos or false, eos_token = info.eos or false } do
+         template._defaults[variable] = id and tokenizer:token_text(id) or ""
       end
       return template
    end
