@@ -18,6 +18,7 @@ void pg_sampler_close(pg_sampler *s);
 /* What is drawn from and how; all borrowed for the call. */
 typedef struct pg_draw {
     const float *logits;    /* [n_vocab], not changed */
+    const float *plain;     /* [n_vocab] what logprobs are of; NULL: of logits */
     const pg_request *how;  /* sampling fields, bias, logprobs */
     const int32_t *history; /* [n_history] prompt and generated tokens so far, for penalties */
     int32_t n_history;
