@@ -45,7 +45,11 @@ local meanings = {}
 
 -- What an engine does beyond generating, each in lua/perigee/engine/NAME.lua: a function that adds to the class.
 local PARTS = {
+   "policies",
 }
+
+-- Fields that every engine has, by name: what makes them, called with the engine. @{Engine.add_field}.
+local fields = {}
 
 local LOGITS = { chunk = "integer", decode = "integer" }
 
@@ -95,8 +99,15 @@ function Engine.open(path, opts, level)
       path = file, _handle = out_engine[0], _requests = setmetatable({}, { __mode = "v" }),
    }, Engine)
    self._guard = lib.guard(function() self:close() end)
+   for name, make in pairs(fields) do self[name] = make(self) end
    return self
 end
+
+--- Give every engine a field.
+-- @tparam string name
+-- @tparam function make called with the engine, returns the value
+-- @local
+function Engine.add_field(name, make) fields[name] = make end
 
 --- The settings in force and what the model is.
 -- @treturn ?perigee.info nil, message, code
@@ -358,6 +369,7 @@ end
 function Engine:poll(timeout_ms)
    local handle = self._handle
    if not handle then return closed() end
+   if self._tick then self._tick() end        -- watched files
    local n = C.pg_poll(handle, timeout_ms or 0, events, N_EVENTS, err)
    if n < 0 then return lib.fail(n) end
    local requests = self._requests
