@@ -30,7 +30,7 @@ enum {
     TURNS_CALL = 20000,            /* turns a call may take, */
     TURNS_ROW = 64,                /* and more of them for each row, */
     TURNS_SCORE = 8,               /* and for each score of a row */
-    TURNS_LOAD = 1000000,          /* while it is loaded */
+    TURNS_LOAD = 200000,           /* while it is loaded */
     PAUSE = 10000,                 /* instructions between two calls of the debug hook */
     MEMORY_SOFT = 8 * 1024 * 1024, /* bytes: the policy is stopped at the next turn */
     MEMORY_HARD = 64 * 1024 * 1024 /* bytes: nothing is handed out any more */
@@ -60,8 +60,9 @@ TWICE(typedef struct policyvm_shared {
 /* What the prelude returns, by place: hooks, the two halves of handing P.keep over, and what raises a limit's message once
  * more after the policy has caught it. */
 enum { ROUTE, LOGITS, TOKEN, ADMIT, PACK_KEEP, TAKE_KEEP, CAUGHT, N_CALLS };
-static const char *const call_names[N_CALLS] = {"route",     "logits",    "token", "admit",
-                                                "pack_keep", "take_keep", "caught"};
+static const char *const call_names[N_CALLS] = {
+    "route", "logits", "token", "admit", "pack_keep", "take_keep", "caught"
+};
 
 struct policyvm {
     policyvm_shared shared;
@@ -82,10 +83,11 @@ struct policyvm {
 
 /* ---- limits ------------------------------------------------------------------------------------------------------- */
 
+/* Of processor: a thread that has to wait for its core is no reason to give a policy up. */
 static double seconds(void)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
