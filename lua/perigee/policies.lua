@@ -13,12 +13,16 @@
 --    end
 --    return P
 --
--- A policy may have the functions `route(r)`, `logits(l)`, `token(t)` and `admit(q)`; see @{r}, @{l}, @{t}, @{q}. They run
--- on the engine's thread in a Lua state of the version's own: no io, os, ffi, load or coroutines; a limit on turns of
--- loops, on time (250 ms) and memory (8 MiB), which holds in compiled code as well. One that raises or runs over is not
--- called any more: its rows are routed as if there were none, the request goes on, and @{perigee.policies:reports} says
--- where it happened. A new version is interpreted for its first 64 calls, with its instructions counted, then compiled.
--- `keep`: a table of plain data that the next version finds in its own `P.keep` at its first call.
+-- A policy may have the functions `route(r)`, `logits(l)`, `token(t)` and `admit(q)`; see @{r}, @{l}, @{t}, @{q}. They
+-- run on the engine's thread in a Lua state of the version's own: no io, os, ffi, load or coroutines; a limit on turns
+-- of loops, on processor time (250 ms) and memory (8 MiB) of a call, which holds in compiled code as well. One that
+-- raises or runs over is not called any more: its rows are routed as if there were none, the request goes on, and
+-- @{perigee.policies:reports} says where it happened. A new version is interpreted for its first 64 calls, with its
+-- instructions counted, then compiled.
+--
+-- `P.params`: plain data that whoever loads the file may replace. `P.keep`: a table of plain data that the next version
+-- finds in its own `P.keep` at its first call (what is not plain data, or deeper than 16 tables, stays behind; at most
+-- 1 MiB).
 -- @classmod perigee.policies
 local ffi = require "ffi"
 local clock = require "perigee.clock"
@@ -33,10 +37,69 @@ Policies.__index = Policies
 
 local HISTORY = 8          -- versions of a name that can be rolled back to
 local LOOK = 0.02          -- seconds between two looks at watched files from within engine:poll
-local N_REPORTS = 64
 
 local out_policy = ffi.new "pg_policy *[1]"
-local report_buffer = ffi.new("pg_report[?]", N_REPORTS)
+
+--- What `route` is called with, once a layer and step, for all rows under this policy. Rows and experts count from 0;
+-- an index out of range raises. "The softmax" is that of a row's scores over all experts, whatever the model's gate does.
+-- @table r
+-- @tfield number layer the model's own number
+-- @tfield number rows
+-- @tfield number experts
+-- @tfield number used experts that a row visits by default
+-- @tfield number most experts that a row may visit
+-- @tfield function get `r:get(i, e)`: router logit
+-- @tfield function set `r:set(i, e, x)`: also changes the weight that the expert gets
+-- @tfield function bias `r:bias(i, e, x)`: added for choosing only, to what the router compares
+-- @tfield function choose `r:choose(i, e[, x])`: what is added for choosing so far; or sets it
+-- @tfield function ban `r:ban(i, e)`: never choose it
+-- @tfield function force `r:force(i, e)`: choose it first
+-- @tfield function top `r:top(i[, k])`: experts of this row; or sets it, 1 to `experts` (above `most` it counts as that)
+-- @tfield function cumulative `r:cumulative(i[, share])`: only the best whose weights reach this share, 1: all
+-- @tfield function entropy `r:entropy(i)`: of the softmax, in nats
+-- @tfield function margin `r:margin(i)`: best score less the second best
+-- @tfield function mass `r:mass(i, k)`: share of the k best in the softmax
+-- @tfield function softmax `r:softmax(i[, t])`: the table `t`, or a new one, with [expert] = share
+-- @tfield function load `r:load(e)`: running share of this layer's choices, over all rows
+-- @tfield function request `r:request(i)`: id of its request, 0: `engine:score` or `engine:logits`
+-- @tfield function tenant `r:tenant(i)`: name, or nil
+-- @tfield function position `r:position(i)`: of its token in the sequence
+-- @tfield function token `r:token(i)`: id
+-- @tfield function prompt `r:prompt(i)`: whether it belongs to a prompt
+
+--- What `logits` is called with, once a step, for the rows under this policy that sample.
+-- @table l
+-- @tfield number rows
+-- @tfield number vocabulary
+-- @tfield function get `l:get(i, id)`
+-- @tfield function set `l:set(i, id, x)`
+-- @tfield function add `l:add(i, id, x)`
+-- @tfield function ban `l:ban(i, id)`
+-- @tfield function request as in @{r}, and so are tenant, position, token and prompt
+
+--- What `token` is called with, once a token was chosen.
+-- @table t
+-- @tfield number token id
+-- @tfield string text what it alone decodes to
+-- @tfield number count tokens generated so far, with this one
+-- @tfield number position
+-- @tfield number request id
+-- @tfield ?string tenant
+-- @tfield function stop `t:stop()`: the request ends after this token
+
+--- What `admit` is called with, when a request could start.
+-- @table q
+-- @tfield number request id
+-- @tfield ?string tenant
+-- @tfield number prompt tokens
+-- @tfield number max_new
+-- @tfield number priority
+-- @tfield number waiting requests
+-- @tfield number running requests
+-- @tfield number pages_free of the KV pool
+-- @tfield number pages
+-- @tfield function wait `q:wait()`: not yet; asked again before the next step
+-- @tfield function refuse `q:refuse(why)`: the request fails with this text, at most 127 bytes
 
 --- The policies of an engine.
 -- @tparam perigee.engine engine
@@ -55,15 +118,15 @@ local function sorted(set)
    return names
 end
 
-local function absent(self, where, name)
+local function absent(self, name)
    local near = options.nearest(name, sorted(self._named))
-   return nil, ("%s: there is no policy %q%s"):format(where, name, near and (", did you mean %q?"):format(near) or ""),
+   return nil, ("no policy has the name %q%s"):format(name, near and (", did you mean %q?"):format(near) or ""),
       "not_found"
 end
 
--- ---- loading ----------------------------------------------------------------------------------------------------------
+-- ---- loading --------------------------------------------------------------------------------------------------------
 
--- What a string stands for: text, name in messages, path | nil, message, code.
+-- What a string stands for: text, name in messages | nil, message, code.
 local function read(name, x)
    if x:find "\n" then return x, name end
    local file, message = io.open(x, "rb")
@@ -75,7 +138,7 @@ local function read(name, x)
    text, message = file:read "*a"
    file:close()
    if not text then return nil, ("%s: %s"):format(x, message), "io" end
-   return text, x, x
+   return text, x
 end
 
 -- The model's measures that a trial needs.
@@ -84,14 +147,18 @@ local function shape(engine)
    return { experts = info.experts, used = info.experts_used, layer = info.layers - info.moe_layers }
 end
 
--- A counted pg_policy with one stage, the hooks of a state; nil, message, code.
+-- A counted pg_policy with one stage, what the version is made of; nil, message, code. A version may be wrapped again.
 local function wrap(self, version)
    local rc = C.pg_policy_new(self.engine._handle, version.name, version.version, version.live and 1 or 0, out_policy,
       err)
    if rc < 0 then return lib.fail(rc) end
    local handle = out_policy[0]
    local guard = lib.guard(function() C.pg_policy_drop(handle) end)
-   rc = C.pg_policy_hooks(handle, ffi.cast("const pg_hooks *", version._vm:hooks()), err)
+   if version._vm then
+      rc = C.pg_policy_hooks(handle, ffi.cast("const pg_hooks *", version._vm:hooks()), err)
+   else
+      rc = C.pg_policy_include(handle, version._table, err)
+   end
    if rc < 0 then return lib.fail(rc) end
    return handle, guard
 end
@@ -107,25 +174,43 @@ local function install(self, entry, version)
    end
    version._handle, version._guard = handle, guard
    entry.current = version
+   self._named[version.name] = entry
+   local fine, message, wrong = self.engine:_policy_changed(version.name)
+   if not fine then return nil, message, wrong end
    return version
 end
 
-local function load_text(self, entry, name, text, chunk, params)
+local POINTS = { "route", "logits", "token", "admit" }
+
+-- A version from a file's text.
+local function from_text(self, entry, name, x, params)
+   local text, chunk, code = read(name, x)
+   if not text then return nil, chunk, code end
    local vm, about = require("perigee.policies.vm").open(self.engine._handle, shape(self.engine), text, chunk, params)
    if not vm then return nil, about, "format" end
-   local version = {
-      name = name, version = entry.last + 1, label = about.version, live = about.live == true, chunk = chunk,
-      points = {}, _vm = vm,
-   }
-   for _, point in ipairs { "route", "logits", "token", "admit" } do
-      if about.fields[point] then version.points[#version.points + 1] = point end
+   local points = {}
+   for _, point in ipairs(POINTS) do
+      if about.fields[point] then points[#points + 1] = point end
    end
    local before = entry.current
-   if before then
-      version._before = before._vm:started() and before._vm or before._before
-      if version._before then vm:follow(version._before) end
+   local started = before and before._vm and (before._vm:started() and before._vm or before._before)
+   if started then vm:follow(started) end
+   return { name = name, label = about.version, live = about.live == true, chunk = chunk, points = points, _vm = vm,
+      _before = started }
+end
+
+-- A version from knobs, a program or a list.
+local function from_table(self, name, x, params)
+   for _, point in ipairs(POINTS) do
+      if type(rawget(x, point)) == "function" then
+         return nil, "policies:load: functions of the program cannot run on the engine's thread: put the policy into a "
+            .. "file of its own, and give its path or its text", "invalid"
+      end
    end
-   return version
+   if params then return nil, "policies:load: params are for policies loaded from a file or text", "invalid" end
+   local made, message, code = self.engine:_policy("policies:load", x, 4)
+   if not made then return nil, message, code end
+   return { name = name, live = rawget(x, "live") == true, chunk = name, points = { "route" }, _table = made }
 end
 
 local function describe(version)
@@ -140,32 +225,30 @@ end
 --- Load a policy, as a new version of its name: from now on new requests and the engine, where they use that name, get
 -- this one.
 -- @tparam string name
--- @tparam string x path of a file, or its text (with a line break in it)
+-- @tparam string|table x path of a file, or its text (with a line break in it); or knobs, a program or a list of them,
+-- as for @{perigee.engine:route}
 -- @tparam[opt] table params plain data that replaces what the file has in `P.params`
 -- @treturn ?version nil, message with file and line, code; then everything is as it was
 -- @usage assert(engine.policies:load("frugal", "policies/frugal.lua", { sure = 0.8 }))
 function Policies:load(name, x, params)
-   local where = "policies:load"
-   options.expect(where, "name", name, "string", 2)
-   if params ~= nil then options.expect(where, "params", params, "table", 2) end
-   if type(x) == "table" then
-      return nil, where .. ": a policy runs in a state of the engine's thread, so it is loaded from a file or its text, "
-         .. "not as a table; knobs and programs go to engine:route as they are", "invalid"
-   end
-   options.expect(where, "x", x, "string", 2)
+   options.expect("policies:load", "name", name, "string", 2)
+   if params ~= nil then options.expect("policies:load", "params", params, "table", 2) end
+   if type(x) ~= "table" then options.expect("policies:load", "x", x, "string", 2) end
    if not self.engine._handle then return closed() end
-   local text, chunk, path = read(name, x)
-   if not text then return nil, chunk, path end
    local entry = self._named[name] or { last = 0, versions = {} }
-   local version, message, code = load_text(self, entry, name, text, chunk, params)
-   if version then
-      version, message, code = install(self, entry, version)
+   local version, message, code
+   if type(x) == "table" then
+      version, message, code = from_table(self, name, x, params)
+   else
+      version, message, code = from_text(self, entry, name, x, params)
    end
    if not version then return nil, message, code end
-   entry.last = version.version
+   version.version = entry.last + 1
+   version, message, code = install(self, entry, version)
+   if not version then return nil, message, code end
+   entry.last, entry.failure = version.version, nil
    table.insert(entry.versions, version)
    if #entry.versions > HISTORY then table.remove(entry.versions, 1) end
-   self._named[name] = entry
    return describe(version)
 end
 
@@ -186,10 +269,10 @@ function Policies:rollback(name)
    options.expect("policies:rollback", "name", name, "string", 2)
    if not self.engine._handle then return closed() end
    local entry = self._named[name]
-   if not entry then return absent(self, "policies:rollback", name) end
+   if not entry then return absent(self, name) end
    local versions = entry.versions
    if #versions < 2 then
-      return nil, ("policies:rollback: policy %q has no version before %d"):format(name, versions[1].version), "not_found"
+      return nil, ("policy %q has no version before %d"):format(name, versions[1].version), "not_found"
    end
    local version, message, code = install(self, entry, versions[#versions - 1])
    if not version then return nil, message, code end
@@ -202,14 +285,14 @@ end
 -- @treturn ?boolean true; nil, message, code
 function Policies:unload(name)
    options.expect("policies:unload", "name", name, "string", 2)
-   if not self._named[name] then return absent(self, "policies:unload", name) end
-   if self._used == name then self:use(nil) end
+   if not self._named[name] then return absent(self, name) end
+   if self.engine._route == name then self:use(nil) end
    if self._watched[name] then self._watched[name]:close() end
    self._watched[name], self._named[name] = nil, nil
    return true
 end
 
--- ---- using ------------------------------------------------------------------------------------------------------------
+-- ---- using ----------------------------------------------------------------------------------------------------------
 
 --- Make a policy the engine's own, for all requests that bring none; nil: none.
 -- @tparam ?string name
@@ -217,26 +300,17 @@ end
 -- @usage engine.policies:use "frugal"
 function Policies:use(name)
    if name ~= nil then options.expect("policies:use", "name", name, "string", 2) end
-   if not self.engine._handle then return closed() end
-   local handle, message, code
-   if name then
-      handle, message, code = self:find(name)
-      if not handle then return nil, message, code end
-   end
-   local rc = C.pg_engine_route(self.engine._handle, handle, err)
-   if rc < 0 then return lib.fail(rc) end
-   self._used = name
-   return true
+   return self.engine:route(name)
 end
 
---- The `pg_policy *` that a name stands for now, borrowed; the next load or rollback may free it.
+--- What a name stands for now: `_handle` is its `pg_policy *`, good while the result is referenced.
 -- @tparam string name
--- @treturn ?cdata nil, message, code
+-- @treturn ?table nil, message, code
 -- @local
 function Policies:find(name)
    local entry = self._named[name]
-   if not entry then return absent(self, "route", name) end
-   return entry.current._handle
+   if not entry then return absent(self, name) end
+   return entry.current
 end
 
 --- A policy that is loaded.
@@ -257,53 +331,37 @@ function Policies:list()
       local entry, versions = self._named[name], {}
       for n, version in ipairs(entry.versions) do versions[n] = version.version end
       list[i] = {
-         name = name, current = describe(entry.current), versions = versions, used = self._used == name,
+         name = name, current = describe(entry.current), versions = versions, used = self.engine._route == name,
          file = self._watched[name] and entry.file, failure = entry.failure,
       }
    end
    return list
 end
 
---- Something that a policy did wrong.
--- @table report
--- @tfield number number counted up; 0 for a watched file that did not load
--- @tfield string policy
--- @tfield number version the one it was, or that was to be replaced
--- @tfield string text with file and line
--- @tfield number count how often it happened
--- @tfield boolean unhooked whether it is not called any more
-
---- What policies did wrong, the last 64 times: errors, limits, rows that they left unusable; and watched files that do
--- not load.
+--- What policies did wrong, as `engine:reports`: errors, limits, rows that they left unusable; and, with the number 0,
+-- watched files that do not load as they are now.
 -- @tparam[opt=0] number since only those after this number
--- @treturn ?{report,...} oldest first; nil, message, code
+-- @treturn ?{table,...} oldest first; nil, message, code
 -- @usage for _, report in ipairs(engine.policies:reports()) do print(report.policy, report.text) end
 function Policies:reports(since)
-   if not self.engine._handle then return closed() end
-   local n = C.pg_policy_reports(self.engine._handle, since or 0, report_buffer, N_REPORTS, err)
-   if n < 0 then return lib.fail(n) end
-   local list = {}
-   for i = 0, n - 1 do
-      local c = report_buffer[i]
-      list[i + 1] = {
-         number = c.number, policy = ffi.string(c.policy), version = c.version, text = ffi.string(c.text),
-         count = c.count, unhooked = c.unhooked ~= 0,
-      }
-   end
+   local list, message, code = self.engine:reports(since)
+   if not list then return nil, message, code end
    for _, name in ipairs(sorted(self._named)) do
       local entry = self._named[name]
       if entry.failure then
-         list[#list + 1] = { number = 0, policy = name, version = entry.current.version, text = entry.failure, count = 1,
-            unhooked = false }
+         list[#list + 1] = {
+            number = 0, policy = name, version = entry.current.version, text = entry.failure, count = 1,
+            unhooked = false,
+         }
       end
    end
    return list
 end
 
--- ---- watching ---------------------------------------------------------------------------------------------------------
+-- ---- watching -------------------------------------------------------------------------------------------------------
 
---- Load a policy's file, and load it anew whenever it changes; `engine:poll`, and with it every reader of a request, looks
--- at it. A file that does not load leaves the version before it in place; @{list} and @{reports} say why.
+--- Load a policy's file, and load it anew whenever it changes; `engine:poll`, and with it every reader of a request,
+-- looks at it. A file that does not load leaves the version before it in place; @{list} and @{reports} say why.
 -- @tparam string name
 -- @tparam string path
 -- @tparam[opt] table params as for @{load}

@@ -2,8 +2,8 @@
 --
 -- A watcher looks when it is asked to (@{perigee.watcher:poll}), with one system call a file; where the program runs a
 -- luv loop, it is told by that loop (inotify) and looks by itself. A change is handed on when the file has been at rest
--- for a moment: editors and copies write in pieces. What a file holds, and whether it loads, is the callback's business:
--- one that fails is tried again when it changes.
+-- for a moment: editors and copies write in pieces. What a file holds, and whether it loads, is the business of the
+-- callback: one that fails is tried again when it changes.
 -- @classmod perigee.watcher
 local ffi = require "ffi"
 local clock = require "perigee.clock"
@@ -54,7 +54,8 @@ local function rests(state, now)
    return now - state.seen >= REST or clock.wall() - state.seconds - state.nanoseconds * 1e-9 >= REST
 end
 
---- Look at the files, and call back for each that has changed and come to rest. One that is gone, or empty, is waited for.
+--- Look at the files, and call back for each that has changed and come to rest. One that is gone, or empty, is waited
+-- for.
 -- @treturn number how many times it called back
 -- @usage while engine:poll(20) do watcher:poll() end
 function Watcher:poll()

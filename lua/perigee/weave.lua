@@ -15,7 +15,7 @@ local C, Cc, Cmt, Cp, Ct, P, R, S = lpeg.C, lpeg.Cc, lpeg.Cmt, lpeg.Cp, lpeg.Ct,
 
 local M = {}
 
--- ---- tokens -----------------------------------------------------------------------------------------------------------
+-- ---- tokens ---------------------------------------------------------------------------------------------------------
 
 local white, newline = S " \t\v\f\r\n", S "\r\n"
 local digit, letter = R "09", R("az", "AZ", "\128\255") + "_"
@@ -50,13 +50,13 @@ local function set(text)
    return members
 end
 
--- After these an expression or a name goes on, so that a `goto` is no statement there but a name: it is no reserved word.
+-- After these an expression or a name goes on, so that a `goto` is no statement there but a name: it is not reserved.
 local OPEN = set [[ + - * / % ^ # == ~= <= >= < > = ( [ { , . : ..
    and or not in until if while elseif return local function for goto ]]
 local RESERVED = set [[ and break do else elseif end false for function if in local nil not or repeat return then true
    until while ]]
 
--- ---- weaving ----------------------------------------------------------------------------------------------------------
+-- ---- weaving --------------------------------------------------------------------------------------------------------
 
 -- A name that the source does not use, so that it can neither see nor shadow what the name stands for.
 local function unused(list)
@@ -76,7 +76,6 @@ local function places(list)
    local found, header = {}, false
    for i, t in ipairs(list) do
       local text, before, after = t[2], list[i - 1], list[i + 1]
-      local field = before and (before[2] == "." or before[2] == ":")
       if text == "function" and t[4] then
          header = true
       elseif header and text == ")" then
@@ -84,7 +83,7 @@ local function places(list)
          found[#found + 1] = t[3]
       elseif (text == "do" or text == "repeat") and t[4] then
          found[#found + 1] = t[3]
-      elseif text == "goto" and after and after[4] and not RESERVED[after[2]] and not field
+      elseif text == "goto" and after and after[4] and not RESERVED[after[2]]
          and not (before and OPEN[before[2]]) then
          found[#found + 1] = t[1]
       end

@@ -71,7 +71,8 @@ describe("a limit on work", function()
    end)
 
    it("stops recursion", function()
-      local fine, message = once "local t = setmetatable({}, { __index = function(t, k) return t[k + 1] end }) return t[1]"
+      local fine, message = once
+         "local t = setmetatable({}, { __index = function(t, k) return t[k + 1] end }) return t[1]"
       assert.is_nil(fine)
       assert.matches("stack overflow", message)
    end)
@@ -100,8 +101,8 @@ end)
 describe("the sandbox", function()
    it("has no way out", function()
       assert(once [[
-         local none = load or loadstring or loadfile or dofile or require or module or package or io or os or debug or ffi
-            or jit or coroutine or getfenv or setfenv or newproxy or collectgarbage or gcinfo or rawset or print
+         local none = load or loadstring or loadfile or dofile or require or module or package or io or os or debug
+            or ffi or jit or coroutine or getfenv or setfenv or newproxy or collectgarbage or gcinfo or rawset or print
          assert(none == nil)
          assert(not string.dump and not ('').dump and not string.gsub and not table.move and not table.foreach)
          assert(getmetatable '' == false and getmetatable(r) == false and not pcall(setmetatable, r, {}))
@@ -114,7 +115,8 @@ describe("the sandbox", function()
          local t = { 3, 1, 2 }
          table.sort(t) table.insert(t, 4) table.insert(t, 1, 0) assert(table.remove(t) == 4 and table.remove(t, 1) == 0)
          assert(table.concat(t, '-') == '1-2-3' and select('#', unpack(t)) == 3 and math.max(1, 2) == 2)
-         assert(('a,b'):find(',', 1, true) == 2 and ('k=v'):match '(%w)=(%w)' == 'k' and ('ab'):upper():rep(2) == 'ABAB')
+         assert(('a,b'):find(',', 1, true) == 2 and ('k=v'):match '(%w)=(%w)' == 'k')
+         assert(('ab'):upper():rep(2) == 'ABAB')
          assert(('%d %s'):format(3, 'x') == '3 x' and bit.band(6, 3) == 2 and tonumber '7' == 7)
          assert(not pcall(error, 'x') and next {} == nil and rawget(t, 1) == 1)
       ]])
@@ -152,7 +154,8 @@ describe("a policy file", function()
          ["return { live = 1, route = function() end }"] = 'field "live" must be a boolean',
          ["return {}"] = "it has none of the functions route, logits, token, admit",
          ["error 'out of order'"] = "p.lua:1: out of order",
-         ["return { route = function(r)\nr:tpo(1) end }"] = "^route %(tried with made%-up data%): p.lua:2: r has no tpo",
+         ["return { route = function(r)\nr:tpo(1) end }"] = "^route %(tried with made%-up data%): p.lua:2: r has no "
+            .. "tpo",
          ["return { token = function(t)\nreturn t.tetx end }"] = "p.lua:2: t has no tetx",
       } do
          local policy, message = open(source)
@@ -177,7 +180,8 @@ describe("a policy file", function()
       local source = "local P = { keep = { n = 0, %s } } function P.route(r) P.keep.n = P.keep.n + 1 "
          .. "P.keep.own = { f = function() end, deep = { 1, 'x' } } %s end return P"
       local old = assert(open(source:format("a = 1", "")))
-      local new = assert(open(source:format("b = 2", "if r.layer == 3 then error(P.keep.n .. P.keep.a .. P.keep.b) end")))
+      local new = assert(open(source:format("b = 2",
+         "if r.layer == 3 then error(P.keep.n .. P.keep.a .. P.keep.b) end")))
       local view = by_hand.route_view(1)
       new.state:follow(old.state)
       for _ = 1, 6 do assert(old:call("route", view.view)) end

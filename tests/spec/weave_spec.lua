@@ -77,8 +77,8 @@ describe("weaving", function()
    end)
 
    it("moves no line", function()
-      local source = "local a = 1\nlocal function f(\n   x,\n   y)\n   for i = 1,\n      2 do\n      if i == 2 then error 'here' "
-         .. "end\n   end\nend\n--[[\n\n]] f()"
+      local source = "local a = 1\nlocal function f(\n   x,\n   y)\n   for i = 1,\n      2 do\n      if i == 2 then "
+         .. "error 'here' end\n   end\nend\n--[[\n\n]] f()"
       local _, message = pcall(run, source)
       assert.equal("woven:7: here", message)
       _, message = pcall(run, "local t\n\n\nwhile t.x do end")

@@ -4,5 +4,5 @@
 local Policies = require "perigee.policies"
 
 return function(Engine)
-   Engine.add_field("policies", Policies.new)
+   Engine.on_open(function(engine) engine.policies = Policies.new(engine) end)
 end

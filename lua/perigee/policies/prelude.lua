@@ -1,8 +1,8 @@
 -- What runs first in the state of a policy (ext/policyvm.c): it declares the memory shared with C, closes the sandbox,
 -- runs the policy's file, and returns the functions that C is to call.
 --
--- Arrives there as dumped bytecode: one function without upvalues. So do the pieces it is given; `woven` is the policy's
--- source from perigee.weave, `chunk` its name for messages, `params` packed parameters from whoever loads it.
+-- Arrives there as dumped bytecode: one function without upvalues. So do the pieces it is given; `woven` is the source
+-- of the policy from perigee.weave, `chunk` its name for messages, `params` packed parameters from whoever loads it.
 return function(ffi, shared, shared_text, view_text, sandbox, views, pack, unpack_text, woven, chunk, params)
    ffi.cdef(view_text)
    ffi.cdef(shared_text)

@@ -1,5 +1,5 @@
--- The globals of a policy: what it needs to compute, and nothing that reaches out of its state, leaves the interpreter's
--- safety (load, ffi, debug, setfenv ...), or works for long inside one call of a C function, where no count runs.
+-- The globals of a policy: what it needs to compute, and nothing that reaches out of its state, is unsafe (load, ffi,
+-- debug, setfenv ...), or works for long inside one call of a C function, where no count runs.
 --
 -- Runs inside the policy's state and arrives there as dumped bytecode: one function without upvalues.
 -- Functions whose work grows with their arguments are replaced by ones that bound it and charge it to the budget.
@@ -15,7 +15,7 @@ return function(shared)
 
    local function charge(cost) shared.n = shared.n - floor(cost) end
    local function short(n, where)
-      if not (n <= LONGEST) then error(where .. ": longer than " .. LONGEST .. " bytes", 3) end
+      if n > LONGEST then error(where .. ": longer than " .. LONGEST .. " bytes", 3) end
    end
    local function copy(from, names)
       local to = {}
@@ -94,8 +94,8 @@ return function(shared)
       return sort(list, before)
    end
 
-   local env = copy(_G, "assert error getmetatable ipairs next pairs pcall rawequal rawget select setmetatable tonumber "
-      .. "tostring type unpack xpcall")
+   local env = copy(_G, "assert error getmetatable ipairs next pairs pcall rawequal rawget select setmetatable "
+      .. "tonumber tostring type unpack xpcall")
    env.bit = copy(bit, "arshift band bnot bor bswap bxor lshift rol ror rshift tobit tohex")
    env.math = copy(math, "abs acos asin atan atan2 ceil cos cosh deg exp floor fmod frexp huge ldexp log log10 max min "
       .. "modf pi pow rad random randomseed sin sinh sqrt tan tanh")

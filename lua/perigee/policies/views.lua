@@ -61,7 +61,7 @@ return function(ffi, S)
       function target:tenant(i) return (tenant_name(view.row[row(i, tenant)].tenant)) end
    end
 
-   -- ---- routing -------------------------------------------------------------------------------------------------------
+   -- ---- routing -----------------------------------------------------------------------------------------------------
 
    local r, V = object "r", S.route
    local entropy, lse, margin, mass = S.entropy, S.lse, S.margin, S.mass
@@ -133,7 +133,7 @@ return function(ffi, S)
       end
    end
 
-   -- ---- logits --------------------------------------------------------------------------------------------------------
+   -- ---- logits ------------------------------------------------------------------------------------------------------
 
    local l, W = object "l", S.logits
 
@@ -159,7 +159,7 @@ return function(ffi, S)
       end
    end
 
-   -- ---- a token, a request --------------------------------------------------------------------------------------------
+   -- ---- a token, a request ------------------------------------------------------------------------------------------
 
    local t = object("t", {
       text = function() return ffi.string(S.token.text, S.token.n_text) end,
