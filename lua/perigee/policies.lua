@@ -41,7 +41,8 @@ local LOOK = 0.02          -- seconds between two looks at watched files from wi
 local out_policy = ffi.new "pg_policy *[1]"
 
 --- What `route` is called with, once a layer and step, for all rows under this policy. Rows and experts count from 0;
--- an index out of range raises. "The softmax" is that of a row's scores over all experts, whatever the model's gate does.
+-- an index out of range raises. "The softmax" is that of a row's scores over all experts, whatever the model's gate
+-- does with them.
 -- @table r
 -- @tfield number layer the model's own number
 -- @tfield number rows
@@ -54,7 +55,7 @@ local out_policy = ffi.new "pg_policy *[1]"
 -- @tfield function choose `r:choose(i, e[, x])`: what is added for choosing so far; or sets it
 -- @tfield function ban `r:ban(i, e)`: never choose it
 -- @tfield function force `r:force(i, e)`: choose it first
--- @tfield function top `r:top(i[, k])`: experts of this row; or sets it, 1 to `experts` (above `most` it counts as that)
+-- @tfield function top `r:top(i[, k])`: experts of this row; or sets it, 1 to `experts` (above `most` it means `most`)
 -- @tfield function cumulative `r:cumulative(i[, share])`: only the best whose weights reach this share, 1: all
 -- @tfield function entropy `r:entropy(i)`: of the softmax, in nats
 -- @tfield function margin `r:margin(i)`: best score less the second best
