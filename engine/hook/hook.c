@@ -236,12 +236,12 @@ void pg_hook_begin(pg_engine *e)
 }
 
 static const char *const fault_text[] = {
-    [PG_STEER_SCORES] = "scores are NaN or +inf",
-    [PG_STEER_CHOOSE] = "choose is NaN",
-    [PG_STEER_TOP] = "top is below 1 or above the number of experts",
-    [PG_STEER_CUMULATIVE] = "cumulative is not above 0",
-    [PG_STEER_NOBODY] = "no expert is left",
-    [PG_STEER_WEIGHTS] = "the weights are not finite",
+    [PG_STEER_SCORES] = "rows routed without it: scores are NaN or +inf",
+    [PG_STEER_CHOOSE] = "rows routed without it: choose is NaN",
+    [PG_STEER_TOP] = "rows routed without it: top is below 1 or above the number of experts",
+    [PG_STEER_CUMULATIVE] = "rows routed without it: cumulative is not above 0",
+    [PG_STEER_NOBODY] = "rows routed without it: no expert is left",
+    [PG_STEER_WEIGHTS] = "rows routed without it: the weights are not finite",
 };
 
 /* A row that came with NaN is nobody's fault. */
@@ -267,8 +267,7 @@ static void collect_faults(pg_engine *e)
         }
         if (!count) continue;
         h->faulty_rows += count;
-        pg_hook_report(e, run->policy, count, 0, "routed without it, for %s, first in layer %d", fault_text[which],
-                       h->layer);
+        pg_hook_report(e, run->policy, h->layer, count, 0, fault_text[which]);
     }
     h->layer = -1;
 }
@@ -316,13 +315,6 @@ void pg_hook_end(pg_engine *e)
 
 /* ---- the other points ----------------------------------------------------------------------------------------------- */
 
-/* A stage failed: it is not called again. */
-static void unhook(pg_engine *e, const pg_policy *p, pg_stage *s, const pg_error *why)
-{
-    s->unhooked = 1;
-    pg_hook_report(e, p, 1, 1, "%s", why->text[0] ? why->text : "failed without a message");
-}
-
 static int token_stages(pg_engine *e, pg_policy *p, pg_token_view *view)
 {
     for (int i = 0; i < p->n_stage; i++) {
@@ -332,7 +324,7 @@ static int token_stages(pg_engine *e, pg_policy *p, pg_token_view *view)
             token_stages(e, s->as.policy, view);
         else if (s->kind == PG_STAGE_HOOKS && s->as.hooks.token && !s->unhooked &&
                  s->as.hooks.token(s->as.hooks.ud, view, &why) < 0)
-            unhook(e, p, s, &why);
+            pg_hook_unhook(e, p, s, -1, &why);
     }
     return view->stop != 0;
 }
@@ -360,7 +352,7 @@ static void admit_stages(pg_engine *e, pg_policy *p, pg_admit_view *view)
             admit_stages(e, s->as.policy, view);
         } else if (s->kind == PG_STAGE_HOOKS && s->as.hooks.admit && !s->unhooked &&
                    s->as.hooks.admit(s->as.hooks.ud, view, &why) < 0) {
-            unhook(e, p, s, &why);
+            pg_hook_unhook(e, p, s, -1, &why);
             view->verdict = 1;
         }
     }

@@ -89,8 +89,10 @@ int pg_hook_admit(pg_engine *e, pg_task *t);
 void pg_hook_route(pg_engine *e, pg_hook_run *run, const pg_router *r, int32_t layer, float *score);
 
 /* report.c: something went wrong, count times. */
-void pg_hook_report(pg_engine *e, const pg_policy *p, double count, int unhooked, const char *format, ...)
-    PG_PRINTF(5, 6);
+void pg_hook_report(pg_engine *e, const pg_policy *p, int32_t layer, double count, int unhooked, const char *text);
+
+/* A stage failed, in this layer (-1: in none): it is not called again, and why is reported. */
+void pg_hook_unhook(pg_engine *e, const pg_policy *p, pg_stage *s, int32_t layer, const pg_error *why);
 
 /* names.c. Number of a tenant (0: none), PG_ELIMIT, PG_EMEMORY; of a knob, declared with a default, or PG_ELIMIT. */
 int pg_tenant_number(pg_engine *e, const char *name, pg_error *err);

@@ -38,8 +38,7 @@ static int call_hook(const group *g, const pg_policy *p, pg_stage *s)
         .rows = g->n, .n_vocab = h->n_vocab, .scores = h->view_scores + g->first, .row = h->view_row + g->first
     };
     if (s->as.hooks.logits(s->as.hooks.ud, &view, &why) >= 0) return 1;
-    s->unhooked = 1;
-    pg_hook_report(g->e, p, 1, 1, "%s", why.text[0] ? why.text : "failed without a message");
+    pg_hook_unhook(g->e, p, s, -1, &why);
     return 0;
 }
 
@@ -78,7 +77,7 @@ static void finish(const group *g, int fine)
         bad += fine && !usable && is_usable(logits_of(g->e, h->view_sampled[i]), h->n_vocab);
     }
     h->faulty_rows += bad;
-    if (bad) pg_hook_report(g->e, g->policy, bad, 0, "sampled without it, for its logits are NaN or +inf, or all -inf");
+    if (bad) pg_hook_report(g->e, g->policy, -1, bad, 0, "rows sampled without it: logits are NaN, +inf or all -inf");
 }
 
 void pg_hook_logits(pg_engine *e)

@@ -2,7 +2,6 @@
 #include "hook.h"
 
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,17 +162,12 @@ static int same(const pg_report *a, const pg_report *b)
 }
 
 /* Engine thread, in a step. One of a kind that is there already only counts. */
-void pg_hook_report(pg_engine *e, const pg_policy *p, double count, int unhooked, const char *format, ...)
+void pg_hook_report(pg_engine *e, const pg_policy *p, int32_t layer, double count, int unhooked, const char *text)
 {
     struct pg_hooks_of *h = e->hooks;
+    pg_report r = { .count = count, .version = p->version, .layer = layer, .unhooked = unhooked };
     pg_error line;
-    pg_report r = { .count = count, .version = p->version, .unhooked = unhooked };
-    char text[sizeof r.text];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    pg_fail(&line, PG_EINVAL, "%s", text); /* makes it one clean line */
+    pg_fail(&line, PG_EINVAL, "%.*s", (int)sizeof r.text - 1, text); /* makes it one clean line */
     snprintf(r.policy, sizeof r.policy, "%s", p->name);
     snprintf(r.text, sizeof r.text, "%.*s", (int)sizeof r.text - 1, line.text);
     for (int32_t i = 0; i < h->n_fresh; i++)
@@ -182,6 +176,12 @@ void pg_hook_report(pg_engine *e, const pg_policy *p, double count, int unhooked
             return;
         }
     if (h->n_fresh < PG_REPORTS) h->fresh[h->n_fresh++] = r;
+}
+
+void pg_hook_unhook(pg_engine *e, const pg_policy *p, pg_stage *s, int32_t layer, const pg_error *why)
+{
+    s->unhooked = 1;
+    pg_hook_report(e, p, layer, 1, 1, why->text[0] ? why->text : "it failed without a message");
 }
 
 static pg_report *report_at(const struct pg_hooks_of *h, double number)

@@ -98,8 +98,7 @@ static int call_hook(const place *at, const pg_policy *p, pg_stage *s)
                                  .row = h->row + at->first,
                                  .load = h->load + (int64_t)at->moe * h->n_expert };
     if (s->as.hooks.route(s->as.hooks.ud, &view, &why) >= 0) return 1;
-    s->unhooked = 1;
-    pg_hook_report(at->e, p, 1, 1, "%s", why.text[0] ? why.text : "failed without a message");
+    pg_hook_unhook(at->e, p, s, at->layer, &why);
     return 0;
 }
 

@@ -462,8 +462,9 @@ PG_API const char *pg_knob_name(pg_engine *e, int32_t i);
 /* Something that a policy did wrong. */
 typedef struct pg_report {
     double number;    /* from 1, never used twice */
-    double count;     /* how often in a row it happened; rows, or calls */
+    double count;     /* how often it happened: rows, or calls */
     int32_t version;  /* of the policy */
+    int32_t layer;    /* where it was seen first; -1: not in a layer */
     int32_t unhooked; /* 1: the stage is not called any more */
     char policy[64];  /* its name */
     char text[440];   /* one line */

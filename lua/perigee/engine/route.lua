@@ -286,6 +286,7 @@ end
 -- @tfield number number from 1, never used twice
 -- @tfield string policy its name
 -- @tfield number version
+-- @tfield ?number layer where it was seen first; nil: not in a layer
 -- @tfield string text what and where
 -- @tfield number count rows or calls
 -- @tfield boolean unhooked the stage is not called any more
@@ -303,7 +304,8 @@ function Engine:reports(since)
    for i = 0, n - 1 do
       local r = reports[i]
       list[i + 1] = {
-         number = r.number, policy = ffi.string(r.policy), version = r.version, text = ffi.string(r.text),
+         number = r.number, policy = ffi.string(r.policy), version = r.version,
+         layer = r.layer >= 0 and r.layer or nil, text = ffi.string(r.text),
          count = r.count, unhooked = r.unhooked ~= 0,
       }
    end
