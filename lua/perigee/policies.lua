@@ -76,7 +76,11 @@ local out_policy = ffi.new "pg_policy *[1]"
 -- @tfield function set `l:set(i, id, x)`
 -- @tfield function add `l:add(i, id, x)`
 -- @tfield function ban `l:ban(i, id)`
--- @tfield function request as in @{r}, and so are tenant, position, token and prompt
+-- @tfield function request these as in @{r}
+-- @tfield function tenant
+-- @tfield function position
+-- @tfield function token
+-- @tfield function prompt
 
 --- What `token` is called with, once a token was chosen.
 -- @table t

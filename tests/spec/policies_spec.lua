@@ -6,8 +6,8 @@ local PROMPT = "Once upon a time there was a little fox"
 
 -- A policy that lets every row visit k experts: each k gives another text.
 local function visits(k, more)
-   return ("local P = { version = 'visits %d'%s }\nfunction P.route(r)\n   for i = 0, r.rows - 1 do r:top(i, %d) end\nend\n"
-      .. "return P\n"):format(k, more or "", k)
+   return ("local P = { version = 'visits %d'%s }\nfunction P.route(r)\n   for i = 0, r.rows - 1 do r:top(i, %d) end\n"
+      .. "end\nreturn P\n"):format(k, more or "", k)
 end
 
 describe("policies", function()
@@ -131,8 +131,8 @@ describe("policies", function()
 
    it("that run for ever are stopped, interpreted or compiled, and the request goes on", function()
       for name, calls in pairs { early = 8, late = 100 } do
-         assert(policies:load(name, ("local n = 0\nreturn { route = function(r)\n   n = n + 1\n   while n > %d do end\nend "
-            .. "}"):format(calls)))
+         assert(policies:load(name, ("local n = 0\nreturn { route = function(r)\n   n = n + 1\n   while n > %d do end\n"
+            .. "end }"):format(calls)))
          assert.same(plain, tokens { route = name })
          local report = last_report()
          assert.equal(name, report.policy)
@@ -217,7 +217,7 @@ describe("policies", function()
    end)
 
    it("raise for arguments of a wrong type", function()
-      assert.has_error(function() policies:load(5, "return {}") end, "policies:load: name must be a string, not a number")
+      assert.has_error(function() policies:load(5, "x") end, "policies:load: name must be a string, not a number")
       assert.has_error(function() policies:load("x", 5) end, "policies:load: x must be a string, not a number")
       assert.has_error(function() policies:use(5) end, "policies:use: name must be a string, not a number")
    end)

@@ -46,7 +46,7 @@ end
 describe("annotations", function()
    it("have the public functions of each class", function()
       for class, path in pairs { perigee = "init", Engine = "engine", Request = "request", Tokenizer = "tokenizer",
-         Stream = "tokenizer" } do
+         Stream = "tokenizer", Policies = "policies", Watcher = "reload" } do
          local found = functions("lua/perigee/" .. path .. ".lua", class)
          assert.is_not_nil(next(found), class)
          assert.same(found, annotated(class), class)
@@ -66,6 +66,9 @@ describe("annotations", function()
          Event = { "request", "event" }, Result = { "request", "result" }, Choice = { "request", "choice" },
          TokenizerInfo = { "tokenizer", "info" }, QuantizeOptions = { "init", "quantize_options" },
          QuantizeReport = { "init", "quantize_report" },
+         PolicyVersion = { "policies", "version" }, PolicyEntry = { "policies", "entry" },
+         RouteView = { "policies", "r" }, LogitsView = { "policies", "l" }, TokenView = { "policies", "t" },
+         AdmitView = { "policies", "q" },
       } do
          local names = documented("lua/perigee/" .. place[1] .. ".lua", place[2])
          assert.is_not_nil(next(names), class)
