@@ -52,6 +52,7 @@ local PARTS = {
    "chat",
    "template",
    "filters",
+   "policies",
    "route",
 }
 
@@ -400,6 +401,7 @@ end
 function Engine:poll(timeout_ms)
    local handle = self._handle
    if not handle then return closed() end
+   if self._tick then self._tick() end        -- watched files
    local n = C.pg_poll(handle, timeout_ms or 0, events, N_EVENTS, err)
    if n < 0 then return lib.fail(n) end
    local requests = self._requests

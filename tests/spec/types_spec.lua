@@ -54,6 +54,7 @@ describe("annotations", function()
          perigee = "init", Engine = "engine", Request = "request", Tokenizer = "tokenizer", Stream = "tokenizer",
          Chat = "chat", Reply = "chat/reply", Pipeline = "pipeline",
          Filter = "filter", FilterStream = "filter", Filters = "engine/filters",
+         Policies = "policies", Watcher = "reload",
       } do
          local found = functions("lua/perigee/" .. path .. ".lua", class)
          assert.is_not_nil(next(found), class)
@@ -83,8 +84,11 @@ describe("annotations", function()
          TokenizerInfo = { "tokenizer", "info" }, QuantizeOptions = { "init", "quantize_options" },
          QuantizeReport = { "init", "quantize_report" }, ChatOptions = { "chat", "chat_options" },
          ReplyEvent = { "chat/reply", "event" }, Call = { "chat/reply", "call" }, Context = { "pipeline", "context" },
-         QuantizeReport = { "init", "quantize_report" }, FilterOptions = { "filter", "filter_options" },
+         FilterOptions = { "filter", "filter_options" },
          Match = { "filter", "match" }, FilterEntry = { "engine/filters", "filter_entry" },
+         PolicyVersion = { "policies", "version" }, PolicyEntry = { "policies", "entry" },
+         RouteView = { "policies", "r" }, LogitsView = { "policies", "l" }, TokenView = { "policies", "t" },
+         AdmitView = { "policies", "q" },
       } do
          local names = documented("lua/perigee/" .. place[1] .. ".lua", place[2])
          assert.is_not_nil(next(names), class)
