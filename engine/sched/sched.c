@@ -131,6 +131,7 @@ static void count_step(pg_engine *e, double ms)
 static void step(pg_engine *e, double begin)
 {
     e->backend->ops->run(e->backend, &e->rows, &e->pages.kv);
+    pg_seen_step(e);
     pg_draw_rows(e);
     e->step_ms = pg_now_ms() - begin;
     count_step(e, e->step_ms);
@@ -187,8 +188,9 @@ static int take_work(pg_engine *e, int idle)
         }
     } /* woken: submit, cancel or a reader that made room has something for the batch to look at */
     e->wake = 0;
-    if (e->backend->watch != e->watch) {
+    if (e->backend->watch != e->watch || e->seen.tracing != e->seen.tracer) {
         e->backend->watch = e->watch;
+        e->seen.tracing = e->seen.tracer;
         pthread_cond_broadcast(&e->over);
     }
     pg_task *t = e->queue_head;

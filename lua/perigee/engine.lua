@@ -45,6 +45,7 @@ local meanings = {}
 
 -- What an engine does beyond generating, each in lua/perigee/engine/NAME.lua: a function that adds to the class.
 local PARTS = {
+   "experts",
 }
 
 local LOGITS = { chunk = "integer", decode = "integer" }
