@@ -33,8 +33,8 @@ end
 
 return function(Engine)
    --- How often each expert was chosen since the engine was opened, whoever it served. Always counted.
-   -- @tparam[opt] table opts `kind`: "prompt": rows of prompts, scores and logits; "generated": tokens that were generated
-   -- and read again; "all", the default
+   -- @tparam[opt] table opts `kind`: "prompt": rows of prompts, scores and logits; "generated": tokens that were
+   -- generated and read again; "all", the default
    -- @treturn ?perigee.experts.counts nil, message, code ("unsupported": the model has no experts)
    -- @usage print(require("perigee.experts").summary(engine:experts()).utilisation)
    function Engine:experts(opts)

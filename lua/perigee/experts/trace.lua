@@ -1,8 +1,8 @@
 --- A trace of experts, read: which experts each token took, with what weights. Made by @{perigee.experts.read}.
 --
 -- Here: the file's format, as pg_trace_open in perigee.h describes it. Nothing in a file is believed before it was
--- compared with what there can be; the whole file is walked through once before the first token is handed out, so that a
--- damaged one is refused at once and not half way. Not here: what traces tell (@{perigee.experts}).
+-- compared with what there can be; the whole file is walked through once before the first token is handed out, so that
+-- a damaged one is refused at once and not half way. Not here: what traces tell (@{perigee.experts}).
 -- @classmod perigee.trace
 local bit = require "bit"
 local ffi = require "ffi"
@@ -97,7 +97,9 @@ end
 
 local function read_header(path, input)
    local p = input.want(FIXED)
-   if not p or input.text(8) ~= "PGEXPERT" then return damaged(path, "no trace of experts: it must begin with PGEXPERT") end
+   if not p or input.text(8) ~= "PGEXPERT" then
+      return damaged(path, "no trace of experts: it must begin with PGEXPERT")
+   end
    if u32(p, 8) ~= 1 then return damaged(path, ("version %d, this perigee reads 1"):format(u32(p, 8))) end
    local header = u32(p, 12)
    local h = {
