@@ -1,5 +1,5 @@
 /* engine.c: the facade: submit, cancel, poll, counters. No work of its own; opening is in open.c, pg_logits in look.c. */
-#include "sched/sched.h"
+#include "hook/hook.h"
 
 #include <poll.h>
 #include <stdlib.h>
@@ -73,6 +73,7 @@ int pg_submit(pg_engine *e, const pg_request *req, int32_t *id, pg_error *err)
         *id = t->id = ++e->last_id;
         e->task[e->n_task++] = t;
         e->stats.requests++;
+        if (t->policy) e->hooks->changed = 1; /* it may include some that have successors */
         pg_engine_queue(e, t);
     }
     pthread_mutex_unlock(&e->lock);

@@ -1,8 +1,8 @@
 /* open.c: an engine from its options: checks, sizes, memory, thread; and its end. */
+#include "hook/hook.h"
 #include "host.h"
 #include "json.h"
 #include "pack.h"
-#include "sched/sched.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -178,7 +178,8 @@ static int take_memory(pg_engine *e, const pg_options *o, double room, pg_error 
     snprintf(e->info.kv_type, sizeof e->info.kv_type, "%s", pg_dtype_get(kv)->name);
     int rc = check_memory(e, o, room, err);
     if (rc < 0) return rc;
-    if (!take_rows(e) || pg_pages_open(&e->pages, e->plan.stream, e->plan.n_stream, kv, page_bytes, (int32_t)pages) ||
+    if (!take_rows(e) || pg_hook_open(e) ||
+        pg_pages_open(&e->pages, e->plan.stream, e->plan.n_stream, kv, page_bytes, (int32_t)pages) ||
         e->backend->ops->prepare(e->backend, &e->plan.code))
         return pg_fail(err, PG_EMEMORY,
                        "no memory for steps of %d rows and %d tokens of KV cache: lower batch or kv_tokens",
@@ -271,6 +272,7 @@ void pg_close(pg_engine *e)
     pg_trace_orphan(e->seen.tracer);
     pg_seen_close(&e->seen);
     for (int i = 0; i < e->n_task; i++) pg_task_close(e->task[i]);
+    pg_hook_close(e);
     if (e->event_fd >= 0) close(e->event_fd);
     for (int i = 0; e->sampler && i < e->info.threads; i++) pg_sampler_close(e->sampler[i]);
     pg_pages_close(&e->pages);

@@ -35,9 +35,40 @@ typedef struct pg_watch {
     void *ud;
 } pg_watch;
 
+/* What was wrong with how a row was steered. */
+enum {
+    PG_STEER_FINE,
+    PG_STEER_SCORES,
+    PG_STEER_CHOOSE,
+    PG_STEER_TOP,
+    PG_STEER_CUMULATIVE,
+    PG_STEER_NOBODY,
+    PG_STEER_WEIGHTS
+};
+
+/* How the rows of a layer are steered, beside edits of the scores themselves. */
+typedef struct pg_steer {
+    const unsigned char *steered; /* [T] 0: route this row as ever */
+    const float *plain;           /* [T, E] scores as they came, for rows whose steering is unusable; of steered rows */
+    const float *choose;     /* [T, E] added to what the router compares, for choosing only; -inf bans, +inf forces */
+    const int32_t *top;      /* [T] experts of a row; more than pg_router_most counts as that */
+    const float *cumulative; /* [T] keep of them the first that make up this share of their weights */
+    const float *capacity;   /* [T] an expert's most share of the step's choices, times an even one; 0: any.
+                                     NULL: any for all rows */
+    unsigned char *fault;    /* [T] out: PG_STEER_*, of steered rows */
+} pg_steer;
+
+/* Somebody who steers: called by each HOOK op with its rows of scores (which it may edit), on run's own thread. NULL: no
+ * row of this layer is steered. What it points at is good until the next call. */
+typedef struct pg_hook {
+    const pg_steer *(*route)(void *ud, const pg_op *op, float *score, int32_t n_row);
+    void *ud;
+} pg_hook;
+
 struct pg_backend {
     const pg_backend_ops *ops;
     const pg_watch *watch; /* NULL: nobody; to be changed between two runs */
+    const pg_hook *hook;   /* likewise */
 };
 
 /* Open the CPU backend with n_lane threads (the caller's own included). isa: what PERIGEE_ISA may say, NULL or "" for

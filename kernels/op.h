@@ -7,7 +7,7 @@
  *
  * Room that is kept for what comes: selected keys (an ATTN operand with key numbers a row), compressed KV rows (streams
  * have widths of their own; a stream that stores every r-th token is one more field), several residual streams (a value
- * n times as wide, read by columns), hooks (an op with a callback). None needs a second forward pass. */
+ * n times as wide, read by columns). None needs a second forward pass. */
 #ifndef PG_OP_H
 #define PG_OP_H
 
@@ -45,6 +45,12 @@ typedef struct pg_router {
     float scale;                               /* then multiplied by this */
     const float *bias;                         /* [n_expert] added for choosing only, or NULL */
 } pg_router;
+
+/* Experts that a row may visit at most, when somebody steers it. */
+static inline int32_t pg_router_most(int32_t n_expert, int32_t n_used)
+{
+    return n_used > n_expert / 2 ? n_expert : 2 * n_used;
+}
 
 /* The routed experts of a layer: three matrices each, anywhere in memory. */
 typedef struct pg_experts {
@@ -90,7 +96,11 @@ typedef struct pg_op {
         } attn;
         struct {
             const pg_router *router;
-        } route; /* dst [rows, 2X]: X ids (i32), then X weights */
+            int32_t layer;
+        } hook; /* dst == src[0]; the ROUTE that follows does as the hook says */
+        struct {
+            const pg_router *router;
+        } route; /* dst [rows, 2M], M of pg_router_most: ids (i32), those not used -1 and last; then weights */
         struct {
             const pg_experts *experts;
         } experts; /* src: x, pick */

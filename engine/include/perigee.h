@@ -262,6 +262,7 @@ typedef struct pg_stats {
     double prompt_tokens, generated_tokens, steps, requests; /* processed so far */
     double prefill_seconds, decode_seconds;                  /* in steps with prompt tokens / without */
     double busy_seconds, last_seconds;                       /* in all steps / in the last one */
+    double steered_rows, faulty_rows;                        /* that had a policy / that it left unusable in a layer */
     int32_t waiting, running;                                /* requests now */
     int32_t kv_pages_used, kv_pages;                         /* pages of kv_page_tokens tokens */
     int32_t kv_page_tokens;
@@ -308,6 +309,7 @@ PG_API int pg_imatrix_save(pg_imatrix *m, const char *path, const char *const *d
 /** Count no more and free the sums; before pg_close of its engine. NULL is fine. Threads: any, once. */
 PG_API void pg_imatrix_close(pg_imatrix *m);
 
+<<<<<<< HEAD
 /* ---- what experts do ----------------------------------------------------------------------------------------------- */
 
 enum {
@@ -356,6 +358,168 @@ PG_API int pg_trace_look(pg_trace *t, pg_trace_state *state, pg_error *err);
 /** Record no more, write what is left, close the file and free the handle, also when that fails. Its engine may be
  *  closed before. @param state NULL: not wanted  @return PG_OK | PG_EIO.  Threads: any, once. */
 PG_API int pg_trace_close(pg_trace *t, pg_trace_state *state, pg_error *err);
+=======
+/* ---- routing policies ---------------------------------------------------------------------------------------------- */
+
+/* Whose row it is that a hook sees. */
+typedef struct pg_hook_row {
+    int32_t id;       /* of the request; 0: pg_logits or pg_score */
+    int32_t tenant;   /* number of its tenant, for pg_tenant_name; 0: none */
+    int32_t position; /* of the token, from 0 */
+    int32_t token;    /* id */
+    int32_t prompt;   /* 1: prefill class, 0: a generated token */
+} pg_hook_row;
+
+/* The router logits of one layer, before it chooses experts. Valid until the hook returns. A row that a hook leaves
+ * unusable (NaN or +inf in scores, NaN in choose, top below 1 or above n_expert, cumulative not above 0, no expert left,
+ * weights that are not finite) is routed as if there were no policy; that is counted and reported. */
+typedef struct pg_route_view {
+    int32_t layer, rows, n_expert; /* layer: the model's own number */
+    int32_t n_used, max_used;      /* experts a row visits by default, and at most: min(n_expert, 2 * n_used) */
+    float *scores;                 /* [rows, n_expert] router logits, in nats; -inf bans; weights come from them */
+    float *choose;          /* [rows, n_expert] starts at 0; added, for choosing only, to what the router compares:
+                                      probabilities, or logits where the softmax follows the choice; -inf bans, +inf forces */
+    int32_t *top;           /* [rows] experts of a row, starts at n_used; more than max_used counts as max_used */
+    float *cumulative;      /* [rows] keep of them only the first that make up this share of their weights; 1: all */
+    const pg_hook_row *row; /* [rows] */
+    const float *load;      /* [n_expert] running share of this layer's choices, sums to 1 */
+} pg_route_view;
+
+/* The vocabulary's scores of the rows that sample, before anything is drawn. Log-probabilities that were asked for are
+ * still those of the unmodified scores. A row left with a NaN, +inf or nothing above -inf gets its own back. */
+typedef struct pg_logits_view {
+    int32_t rows, n_vocab;
+    float *const *scores;   /* [rows] of [n_vocab] */
+    const pg_hook_row *row; /* [rows] */
+} pg_logits_view;
+
+/* A token was chosen. */
+typedef struct pg_token_view {
+    pg_hook_row row;  /* token and position are those of the new token */
+    int32_t n_new;    /* tokens generated so far, this one included */
+    int32_t stop;     /* out: 1 ends the request after this token, with PG_FINISH_STOP */
+    const char *text; /* what the token alone decodes to, not terminated */
+    int32_t n_text;
+} pg_token_view;
+
+/* A request could start now. */
+typedef struct pg_admit_view {
+    int32_t id, tenant;
+    int32_t n_prompt, max_new, priority;
+    int32_t waiting, running; /* requests */
+    int32_t kv_pages_free, kv_pages;
+    int32_t verdict; /* out: 1, as it begins: start; 0: wait, asked again before the next step; -1: refuse, for why */
+    char why[128];   /* out: terminated, the text of its fail event */
+} pg_admit_view;
+
+/* A stage that is code of somebody else. All are called on the engine's thread. NULL: that point is not used; < 0: this
+ * stage is not called any more, and that is reported. */
+typedef struct pg_hooks {
+    int (*route)(void *ud, const pg_route_view *view, pg_error *err);   /* once a layer and step and run of its rows */
+    int (*logits)(void *ud, const pg_logits_view *view, pg_error *err); /* once a step */
+    int (*token)(void *ud, pg_token_view *view, pg_error *err);
+    int (*admit)(void *ud, pg_admit_view *view, pg_error *err);
+    void (*drop)(void *ud); /* once, when nobody uses it any more; from any thread, and not into perigee */
+    void *ud;
+} pg_hooks;
+
+typedef struct pg_expert_bias {
+    int32_t expert;
+    float bias; /* as in pg_route_view.choose */
+} pg_expert_bias;
+
+/* Knobs of one layer, or of all with experts. 0 leaves a number as it is. */
+typedef struct pg_knobs {
+    int32_t layer;     /* the model's own number; -1: all layers with experts */
+    int32_t top;       /* experts a row, 1 to max_used */
+    float cumulative;  /* above 0, at most 1 */
+    float temperature; /* router logits are divided by it, above 0 */
+    float
+        capacity; /* an expert gets at most this times its even share of a step's choices; what is too much goes to the
+                           next best */
+    const int32_t *ban; /* [n_ban] experts */
+    int32_t n_ban;
+    const int32_t *force; /* [n_force] */
+    int32_t n_force;
+    const pg_expert_bias *bias; /* [n_bias] */
+    int32_t n_bias;
+} pg_knobs;
+
+enum { PG_PROGRAM_ROUTE = 0, PG_PROGRAM_LOGITS = 1 }; /* over the experts of a row; over its vocabulary */
+
+/* A policy program: vector instructions without jumps, at most 256. An instruction is six words: its number (the place of
+ * its name in pg_program_op), destination, three operands, and the bits of an f32 constant. */
+typedef struct pg_program {
+    int32_t point;       /* PG_PROGRAM_* */
+    const int32_t *code; /* [n, 6] */
+    int32_t n;           /* instructions */
+    const char *const
+        *knob; /* [n_knob] names that its instructions count from 0; shared by all programs of an engine */
+    const float *knob_value; /* [n_knob] until pg_knob_set says otherwise */
+    int32_t n_knob;          /* at most 64 */
+} pg_program;
+
+/** The instruction `op` as "name result operands", such as "max s v": v vector register, s scalar register, k knob,
+ *  c constant; static. NULL when there is none. Threads: any. */
+PG_API const char *pg_program_op(int32_t op);
+
+/** A policy of an engine, without stages yet; stages are added in the order in which they run. It is counted: the caller
+ *  holds one count, which pg_policy_drop gives back. Once pg_submit, pg_engine_route or pg_policy_include has seen it,
+ *  nothing can be added.
+ *  @param name    of at most 63 bytes, for reports and pg_policy_replace
+ *  @param version of the caller's own counting
+ *  @param live    1: requests in flight follow pg_policy_replace
+ *  @return PG_OK | PG_EINVAL | PG_EMEMORY.  Threads: any. */
+PG_API int pg_policy_new(pg_engine *e, const char *name, int32_t version, int32_t live, pg_policy **out, pg_error *err);
+
+/** Add a stage: knobs, later ones on top of earlier ones; a program; hooks (copied); all stages of another policy.
+ *  pg_policy_hooks calls drop also when it fails.
+ *  @return PG_OK | PG_EINVAL (what is out of range, by name) | PG_ENOTFOUND (a layer without experts) |
+ *          PG_EUNSUPPORTED (knobs or a route program for a model without experts) | PG_ELIMIT (more than 16 stages,
+ *          policies in policies deeper than 4) | PG_EMEMORY.  Threads: one at a time for each policy. */
+PG_API int pg_policy_knobs(pg_policy *p, const pg_knobs *knobs, int32_t n, pg_error *err);
+PG_API int pg_policy_program(pg_policy *p, const pg_program *program, pg_error *err);
+PG_API int pg_policy_hooks(pg_policy *p, const pg_hooks *hooks, pg_error *err);
+PG_API int pg_policy_include(pg_policy *p, pg_policy *other, pg_error *err);
+
+/** One count more, one less; with the last the policy goes. They may outlive the engine. Threads: any. */
+PG_API pg_policy *pg_policy_take(pg_policy *p);
+PG_API void pg_policy_drop(pg_policy *p);
+
+/** From the next step on, this is the policy of all rows whose request brought none, of pg_logits and of pg_score; NULL:
+ *  none. Counted by the engine. Threads: any; does not wait. */
+PG_API int pg_engine_route(pg_engine *e, pg_policy *policy, pg_error *err);
+
+/** A new version of a policy: from the next step on it stands where the old one stood. If the old one is live, that is
+ *  everywhere; else requests in flight keep the old one, and so do policies that include it.
+ *  Threads: any; does not wait. @return PG_OK | PG_EINVAL (of another engine, replaced already, the same) */
+PG_API int pg_policy_replace(pg_engine *e, pg_policy *old, pg_policy *successor, pg_error *err);
+
+/** Knobs that programs of this engine name. A value is read once a step. pg_knob_name gives the name of the i-th, NULL
+ *  after the last; it lives as long as the engine.
+ *  @return PG_OK | PG_ENOTFOUND (no program has named it) | PG_EINVAL (not a finite number). Threads: any; waits for no step. */
+PG_API int pg_knob_set(pg_engine *e, const char *name, float value, pg_error *err);
+PG_API int pg_knob_get(pg_engine *e, const char *name, float *value, pg_error *err);
+PG_API const char *pg_knob_name(pg_engine *e, int32_t i);
+
+/* Something that a policy did wrong. */
+typedef struct pg_report {
+    double number;    /* from 1, never used twice */
+    double count;     /* how often in a row it happened; rows, or calls */
+    int32_t version;  /* of the policy */
+    int32_t unhooked; /* 1: the stage is not called any more */
+    char policy[64];  /* its name */
+    char text[440];   /* one line */
+} pg_report;
+
+/** Reports after number `since`, oldest first; the last 64 are kept. Counts of those still going on grow.
+ *  @return how many were written, 0 .. max | PG_E*.  Threads: any. */
+PG_API int pg_policy_reports(pg_engine *e, double since, pg_report *out, int32_t max, pg_error *err);
+
+/** The name behind a tenant number of this engine; terminated, lives as long as the engine; NULL: no such number.
+ *  Threads: any. */
+PG_API const char *pg_tenant_name(pg_engine *e, int32_t tenant);
+>>>>>>> hooks
 
 /* ---- tokenizers --------------------------------------------------------------------------------------------------- */
 

@@ -22,9 +22,13 @@ static pg_ref moe(pg_plan *p, const pg_model *m, const pg_layer *y, pg_ref x)
 {
     pg_ref score = pg_emit_matmul(p, x, &y->w[PG_T_ROUTER], y->v[PG_T_ROUTER]);
     if (p->rc >= 0) p->op[p->code.n_op - 1].a.matmul.exact = 1; /* a rounded router would choose other experts */
-    pg_ref pick = pg_plan_value(p, PG_ROWS_ALL, 2 * (int64_t)y->router.n_used);
-    pg_op *op = pg_plan_emit(p, PG_OP_ROUTE, pick, score, PG_NO_REF);
-    if (op) op->a.route.router = &y->router;
+    pg_op *op = pg_plan_emit(p, PG_OP_HOOK, score, score, PG_NO_REF);
+    if (op) {
+        op->a.hook.router = &y->router;
+        op->a.hook.layer = (int32_t)(y - m->layer);
+    }
+    pg_ref pick = pg_plan_value(p, PG_ROWS_ALL, 2 * (int64_t)pg_router_most(y->router.n_expert, y->router.n_used));
+    if ((op = pg_plan_emit(p, PG_OP_ROUTE, pick, score, PG_NO_REF))) op->a.route.router = &y->router;
     pg_plan_keep(p, pick);
     if (p->rc >= 0) p->pick[p->n_pick++] = pick;
     pg_ref out = pg_plan_value(p, PG_ROWS_ALL, m->h.n_embd);

@@ -16,7 +16,7 @@ typedef struct pg_plan {
     pg_kv_stream *stream; /* what the KV cache holds, offsets not yet set */
     int32_t n_stream, cap_stream;
     pg_ref logits; /* [S, V] */
-    pg_ref *pick;  /* [n_moe_layer] chosen experts, kept for counting: [T, 2X] */
+    pg_ref *pick;  /* [n_moe_layer] chosen experts, kept for counting: [T, 2M], M of pg_router_most; ids < 0: none */
     int32_t n_pick;
     int rc;
     pg_error error;

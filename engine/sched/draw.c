@@ -1,18 +1,18 @@
 /* draw.c: what the sampled rows of a step become: a token, ln p or a copy of the logits. Rows are drawn on all lanes at
  * once, each into places of its own; what came of them goes to the requests afterwards, one by one, for events and
  * texts are the engine thread's. */
-#include "sched.h"
+#include "../hook/hook.h"
 
 #include <string.h>
 
 /* Which experts served this row: a set of (layer, expert) pairs for each request. */
 static void count_experts(const pg_engine *e, pg_task *t, int row)
 {
-    const int E = e->model->h.n_expert, X = e->model->h.n_used;
+    const int E = e->model->h.n_expert, most = pg_router_most(E, e->model->h.n_used);
     for (int i = 0; i < e->plan.n_pick; i++) {
         const int32_t *pick =
-            (const int32_t *)e->backend->ops->read(e->backend, e->plan.pick[i]) + (int64_t)row * 2 * X;
-        for (int x = 0; x < X; x++) {
+            (const int32_t *)e->backend->ops->read(e->backend, e->plan.pick[i]) + (int64_t)row * 2 * most;
+        for (int x = 0; x < most && pick[x] >= 0; x++) {
             const int bit = i * E + pick[x];
             t->n_expert_seen += !(t->expert_seen[bit / 8] >> bit % 8 & 1);
             t->expert_seen[bit / 8] |= (unsigned char)(1 << bit % 8);
@@ -41,7 +41,9 @@ static void draw_row(void *engine, int s, int lane)
         look_at_row(e, t, e->row_pos[row], logits);
         return;
     }
-    const pg_draw draw = { .logits = logits,
+    const float *edited = e->hooks->edited[s];
+    const pg_draw draw = { .logits = edited ? edited : logits,
+                           .plain = logits,
                            .how = &t->how,
                            .history = t->token,
                            .n_history = t->n_token,
@@ -52,11 +54,19 @@ static void draw_row(void *engine, int s, int lane)
     e->drawn[s] = pg_sample(e->sampler[lane], &draw);
 }
 
+static void output(pg_engine *e, pg_task *t, int s)
+{
+    const int V = e->model->h.n_vocab, stop = pg_hook_token(e, t, e->sampled[s], e->drawn[s]);
+    pg_output_token(e, t, e->drawn[s], e->top + (int64_t)s * PG_MAX_LOGPROBS,
+                    t->how.logprobs > V ? V : t->how.logprobs);
+    if (stop && !t->finished) pg_output_end(e, t, PG_FINISH_STOP);
+}
+
 void pg_draw_rows(pg_engine *e)
 {
     for (int r = 0; r < e->rows.n; r++) e->running[e->row_task[r]]->n_done++;
+    pg_hook_logits(e);
     e->backend->ops->spread(e->backend, draw_row, e, e->rows.n_sampled);
-    const int V = e->model->h.n_vocab;
     for (int s = 0; s < e->rows.n_sampled; s++) {
         pg_task *t = e->running[e->sampled_task[s]];
         if (t->looking) continue;
@@ -64,7 +74,6 @@ void pg_draw_rows(pg_engine *e)
             pg_output_fail(e, t, e->drawn[s],
                            "no logit is a finite number: the model's weights are damaged, or its numbers overflow");
         else
-            pg_output_token(e, t, e->drawn[s], e->top + (int64_t)s * PG_MAX_LOGPROBS,
-                            t->how.logprobs > V ? V : t->how.logprobs);
+            output(e, t, s);
     }
 }

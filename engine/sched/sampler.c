@@ -272,18 +272,19 @@ static pool truncate_row(pg_sampler *s, const pg_request *how)
 /* The chosen token, then the best of the others; places beyond the vocabulary get token -1. */
 static void list_logprobs(pg_sampler *s, const pg_draw *draw, int32_t chosen)
 {
-    const pg_softmax_total all = pg_softmax_of(draw->logits, s->n_vocab);
+    const float *plain = draw->plain ? draw->plain : draw->logits;
+    const pg_softmax_total all = pg_softmax_of(plain, s->n_vocab);
     pg_logprob *out = draw->logprobs, *end = out + draw->how->logprobs;
-    *out++ = (pg_logprob){ chosen, pg_softmax_ln(draw->logits[chosen], all) };
+    *out++ = (pg_logprob){ chosen, pg_softmax_ln(plain[chosen], all) };
     if (out == end) return;
-    if (s->order.row != draw->logits) pg_order_look(&s->order, draw->logits);
+    if (s->order.row != plain) pg_order_look(&s->order, plain);
     const int32_t n = take(s, draw->how->logprobs, false).n; /* one too many, for the chosen one may be among them */
     for (int32_t i = 0; i < n && out < end; i++) {
         const int32_t t = pg_rank_id(s->order.best[i]);
-        if (t != chosen) *out++ = (pg_logprob){ t, pg_softmax_ln(draw->logits[t], all) };
+        if (t != chosen) *out++ = (pg_logprob){ t, pg_softmax_ln(plain[t], all) };
     }
     for (int32_t t = 0; t < s->n_vocab && out < end; t++) /* those without any probability, by id */
-        if (!(draw->logits[t] > -INFINITY) && t != chosen) *out++ = (pg_logprob){ t, -INFINITY };
+        if (!(plain[t] > -INFINITY) && t != chosen) *out++ = (pg_logprob){ t, -INFINITY };
     while (out < end) *out++ = (pg_logprob){ -1, -INFINITY };
 }
 

@@ -25,6 +25,7 @@ typedef struct pg_draw {
     int32_t position;     /* of the token to be drawn */
     int32_t attempt;      /* 0, or how often this position was drawn before */
     pg_logprob *logprobs; /* [how->logprobs] out: the chosen token, then the most likely; NULL when none are asked */
+    const float *plain;   /* [n_vocab] what logprobs are of; NULL: logits */
 } pg_draw;
 
 /* The drawn token id, in [0, n_vocab). NaN logits count as -inf; if nothing is finite, PG_EINVAL is returned. */

@@ -1,6 +1,6 @@
 /* sched.c: the engine thread's loop. Locks are held to take new requests and to publish counters, never during a step;
  * a step allocates nothing. */
-#include "sched.h"
+#include "../hook/hook.h"
 
 #include <errno.h>
 #include <math.h>
@@ -50,12 +50,19 @@ static void insert_waiting(pg_engine *e, pg_task *t)
     e->waiting[i] = t;
 }
 
+/* In order: nobody overtakes who does not fit yet, but whom a policy lets wait lets the others pass. */
 static void admit_all(pg_engine *e)
 {
-    int n = 0;
-    while (n < e->n_waiting && admit(e, e->waiting[n])) n++; /* in order: nobody overtakes who does not fit yet */
-    e->n_waiting -= n;
-    memmove(e->waiting, e->waiting + n, (size_t)e->n_waiting * sizeof(*e->waiting));
+    int kept = 0, full = 0;
+    e->hooks->asked_to_wait = 0;
+    for (int i = 0; i < e->n_waiting; i++) {
+        pg_task *t = e->waiting[i];
+        const int verdict = full ? 0 : pg_hook_admit(e, t);
+        if (verdict < 0 || (verdict > 0 && admit(e, t))) continue;
+        full |= verdict > 0;
+        e->waiting[kept++] = t;
+    }
+    e->n_waiting = kept;
 }
 
 /* ---- ending ------------------------------------------------------------------------------------------------------------- */
@@ -130,8 +137,10 @@ static void count_step(pg_engine *e, double ms)
 
 static void step(pg_engine *e, double begin)
 {
+    pg_hook_begin(e);
     e->backend->ops->run(e->backend, &e->rows, &e->pages.kv);
     pg_seen_step(e);
+    pg_hook_end(e);
     pg_draw_rows(e);
     e->step_ms = pg_now_ms() - begin;
     count_step(e, e->step_ms);
@@ -151,7 +160,7 @@ void pg_signal_reader(pg_engine *e)
 
 /* Waking a reader costs it and a lane the time of a small model's step. So after one signal the next waits for this long,
  * in which more events may come; less, when the next step would end too late to give it. */
-static const double HOLD_MS = 2;
+static const double HOLD_MS = 2, ASK_MS = 10;
 
 static void signal_soon(pg_engine *e, double now, int idle)
 {
@@ -174,12 +183,15 @@ static int take_work(pg_engine *e, int idle)
 {
     pthread_mutex_lock(&e->lock);
     show_counts(e);
+    pg_hook_publish(e);
     if (idle && !e->stop && !e->queue_head && !e->wake) {
         double next = 0;
         for (int i = 0; i < e->n_waiting + e->n_running; i++) {
             const pg_task *t = i < e->n_waiting ? e->waiting[i] : e->running[i - e->n_waiting];
             if (t->t_deadline > 0 && (next == 0 || t->t_deadline < next)) next = t->t_deadline;
         }
+        const double again = pg_now_ms() + ASK_MS; /* whom a policy lets wait is asked for again, step or not */
+        if (e->hooks->asked_to_wait && (next == 0 || next > again)) next = again;
         if (next == 0) {
             pthread_cond_wait(&e->work, &e->lock);
         } else {
@@ -193,10 +205,12 @@ static int take_work(pg_engine *e, int idle)
         e->seen.tracing = e->seen.tracer;
         pthread_cond_broadcast(&e->over);
     }
+    pg_hook_swap(e);
     pg_task *t = e->queue_head;
     e->queue_head = e->queue_tail = NULL;
     const int stop = e->stop;
     pthread_mutex_unlock(&e->lock);
+    pg_hook_bury(e);
     while (t && !stop) {
         pg_task *next = t->next;
         insert_waiting(e, t);

@@ -43,8 +43,11 @@ typedef struct pg_task {
     int32_t n_expert_seen;
     double t_submit, t_start, t_first, t_deadline; /* ms, monotonic; 0: not yet, none */
     _Atomic int cancelled;                         /* set by any thread */
-    int finished;                                  /* engine thread: DONE or FAIL was pushed */
-    int gone;                                      /* reader: DONE or FAIL was handed out */
+    pg_policy *
+        policy; /* counted: its own, or a default that it keeps; NULL: whichever default the engine has. Engine thread */
+    int32_t tenant; /* number, 0: none */
+    int finished;   /* engine thread: DONE or FAIL was pushed */
+    int gone;       /* reader: DONE or FAIL was handed out */
 
     int looking; /* 1: pg_logits or pg_score, no ring, no sampling */
     int32_t chunk, first_decode;
@@ -84,6 +87,8 @@ struct pg_engine {
     pthread_mutex_t poll_lock; /* one reader at a time */
     pthread_mutex_t look_lock; /* pg_logits: one at a time */
     float *look_logits;        /* what it returned last */
+
+    struct pg_hooks_of *hooks; /* engine/hook/hook.h says which part is whose */
 
     /* the engine thread's own */
     pg_pages pages;

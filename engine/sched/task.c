@@ -1,6 +1,6 @@
 /* task.c: a request becomes a task: everything it will ever need is checked, copied and allocated here, in the caller's
  * thread, so that the engine thread allocates nothing. */
-#include "sched.h"
+#include "../hook/hook.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -37,6 +37,8 @@ static int check_request(const pg_engine *e, const pg_request *r, pg_error *err)
         if (n < 1 || n > PG_MAX_STOP_BYTES)
             return pg_fail(err, PG_EINVAL, "stop string %d has %zu bytes: expected 1 to %d", i, n, PG_MAX_STOP_BYTES);
     }
+    if (r->policy && r->policy->engine != e)
+        return pg_fail(err, PG_EINVAL, "policy %s is another engine's", r->policy->name);
     if (r->n_bias < 0 || r->n_bias > e->model->h.n_vocab)
         return pg_fail(err, PG_EINVAL, "%d logit biases for %d tokens", r->n_bias, e->model->h.n_vocab);
     for (int32_t i = 0; i < r->n_bias; i++)
@@ -112,10 +114,14 @@ static pg_task *open_task(pg_engine *e, const pg_request *req, int looking, pg_e
 
 pg_task *pg_task_open(pg_engine *e, const pg_request *req, pg_error *err)
 {
-    pg_task *t = check_request(e, req, err) < 0 ? NULL : open_task(e, req, 0, err);
+    const int tenant = check_request(e, req, err) < 0 ? -1 : pg_tenant_number(e, req->tenant, err);
+    pg_task *t = tenant < 0 ? NULL : open_task(e, req, 0, err);
     if (!t) return NULL;
+    t->tenant = tenant;
     t->seed = req->has_seed ? (uint64_t)req->seed_high << 32 | req->seed_low : draw_seed();
     t->chunk = req->chunk;
+    t->policy = pg_policy_take(req->policy);
+    pg_policy_seal(t->policy);
     t->t_deadline = req->deadline_ms > 0 ? t->t_submit + req->deadline_ms : 0;
     return t;
 }
@@ -128,6 +134,7 @@ pg_task *pg_task_open_looking(pg_engine *e, const int32_t *ids, int32_t n, pg_er
 void pg_task_close(pg_task *t)
 {
     if (!t) return;
+    pg_policy_drop(t->policy);
     pg_detok_close(t->detok);
     pg_ring_close(&t->ring);
     free(t->bias);

@@ -20,7 +20,8 @@ typedef struct pg_cpu {
     int64_t map_bytes;
     const pg_rows *rows; /* of the step that is running */
     const pg_kv *kv;
-    unsigned char *group; /* [n_op] ops that op i runs: matrices that read the same rows go as one */
+    const pg_steer *steer; /* what the last HOOK op was told; NULL: nothing */
+    unsigned char *group;  /* [n_op] ops that op i runs: matrices that read the same rows go as one */
 } pg_cpu;
 
 enum { PG_GROUP = 4 }; /* ops of a group at most */

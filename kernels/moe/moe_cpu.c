@@ -37,11 +37,13 @@ typedef struct job {
 /* Pairs of rows row0 .. row0 + n_row - 1, sorted by expert and then by row. */
 static void group_pairs(job *j, const int32_t *pick, int pick_width)
 {
-    const int X = j->e->n_used, E = j->e->n_expert;
+    const int most = pick_width / 2, E = j->e->n_expert;
     int32_t *count = j->start + E + 1; /* [E] scratch behind start */
     memset(count, 0, (size_t)E * sizeof *count);
-    for (int r = 0; r < j->n_row; r++)
-        for (int i = 0; i < X; i++) count[pick[(int64_t)(j->row0 + r) * pick_width + i]]++;
+    for (int r = 0; r < j->n_row; r++) {
+        const int32_t *p = pick + (int64_t)(j->row0 + r) * pick_width;
+        for (int i = 0; i < most && p[i] >= 0; i++) count[p[i]]++;
+    }
     j->n_group = 0;
     j->n_pair = 0;
     for (int e = 0; e < E; e++) {
@@ -53,13 +55,34 @@ static void group_pairs(job *j, const int32_t *pick, int pick_width)
         j->n_pair += n;
     }
     j->start[j->n_group] = j->n_pair;
-    for (int r = 0; r < j->n_row; r++)
-        for (int i = 0; i < X; i++) {
-            const int32_t *p = pick + (int64_t)(j->row0 + r) * pick_width;
+    for (int r = 0; r < j->n_row; r++) {
+        const int32_t *p = pick + (int64_t)(j->row0 + r) * pick_width;
+        for (int i = 0; i < most && p[i] >= 0; i++) {
             const int at = count[p[i]]++;
             j->row[at] = j->row0 + r;
-            memcpy(&j->weight[at], &p[X + i], sizeof(float));
+            memcpy(&j->weight[at], &p[most + i], sizeof(float));
         }
+    }
+}
+
+/* The scratch holds pairs of max_rows rows that visit as many experts as the model wants, and of one that visits all it
+ * may. Steered rows may have more: then they go in several pieces. */
+static int64_t most_pairs(const pg_code *code, const pg_experts *e)
+{
+    return ((int64_t)code->max_rows + 1) * e->n_used;
+}
+
+/* Sets n_row to as many of n rows from row0 on as fit, and n_pair to what they have. */
+static void take_rows(job *j, const int32_t *pick, int pick_width, int n, int64_t fit)
+{
+    j->n_row = j->n_pair = 0;
+    for (; j->n_row < n; j->n_row++) {
+        const int32_t *p = pick + (int64_t)(j->row0 + j->n_row) * pick_width;
+        int used = 0;
+        while (used < pick_width / 2 && p[used] >= 0) used++;
+        if (j->n_pair + used > fit) break;
+        j->n_pair += used;
+    }
 }
 
 static int at_most(int64_t left, int n)
@@ -247,9 +270,9 @@ static void *part(char *mem, int64_t *at, int64_t bytes)
 }
 
 /* Shared scratch: group tables, pair tables, rounded rows, hidden values; returns the bytes they take. */
-static int64_t lay_out(job *j, char *mem, int64_t n_row)
+static int64_t lay_out(job *j, char *mem, int64_t n_row, int64_t pairs)
 {
-    const int64_t E = j->e->n_expert, pairs = n_row * j->e->n_used, word = sizeof(int32_t);
+    const int64_t E = j->e->n_expert, word = sizeof(int32_t);
     int64_t at = 0;
     j->start = part(mem, &at, (2 * E + 1) * word);
     j->expert = part(mem, &at, E * word);
@@ -284,13 +307,15 @@ void pg_cpu_experts(pg_cpu *c, const pg_op *op)
         j.x = pg_cpu_rows(c, op->src[0]);
         j.y = pg_cpu_rows(c, op->dst);
         j.row0 = class && !both ? n_pre : 0;
-        j.n_row = both ? n : class ? n - n_pre : n_pre;
+        const int end = both || class ? n : n_pre, width = pg_cpu_width(c, op->src[1]);
         if (both && class) break;
-        if (!j.n_row) continue;
-        lay_out(&j, c->shared, j.n_row);
-        group_pairs(&j, pick, pg_cpu_width(c, op->src[1]));
-        run(&j);
-        if (c->base.watch) show_pairs(&j, op);
+        for (; j.row0 < end; j.row0 += j.n_row) {
+            take_rows(&j, pick, width, end - j.row0, most_pairs(c->code, j.e));
+            lay_out(&j, c->shared, j.n_row, j.n_pair);
+            group_pairs(&j, pick, width);
+            run(&j);
+            if (c->base.watch) show_pairs(&j, op);
+        }
     }
 }
 
@@ -299,6 +324,6 @@ pg_need pg_experts_need(const pg_code *code, const pg_op *op)
     const pg_experts *e = op->a.experts.experts;
     job j = job_of(code, e, 0);
     pg_need need = { .lane = room_bytes(e) + pg_mul_scratch(e->n_ff > e->n_embd ? e->n_ff : e->n_embd) };
-    need.shared = lay_out(&j, NULL, code->max_rows);
+    need.shared = lay_out(&j, NULL, code->max_rows, most_pairs(code, e));
     return need;
 }
