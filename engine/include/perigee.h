@@ -309,7 +309,6 @@ PG_API int pg_imatrix_save(pg_imatrix *m, const char *path, const char *const *d
 /** Count no more and free the sums; before pg_close of its engine. NULL is fine. Threads: any, once. */
 PG_API void pg_imatrix_close(pg_imatrix *m);
 
-<<<<<<< HEAD
 /* ---- what experts do ----------------------------------------------------------------------------------------------- */
 
 enum {
@@ -358,7 +357,6 @@ PG_API int pg_trace_look(pg_trace *t, pg_trace_state *state, pg_error *err);
 /** Record no more, write what is left, close the file and free the handle, also when that fails. Its engine may be
  *  closed before. @param state NULL: not wanted  @return PG_OK | PG_EIO.  Threads: any, once. */
 PG_API int pg_trace_close(pg_trace *t, pg_trace_state *state, pg_error *err);
-=======
 /* ---- routing policies ---------------------------------------------------------------------------------------------- */
 
 /* Whose row it is that a hook sees. */
@@ -519,7 +517,6 @@ PG_API int pg_policy_reports(pg_engine *e, double since, pg_report *out, int32_t
 /** The name behind a tenant number of this engine; terminated, lives as long as the engine; NULL: no such number.
  *  Threads: any. */
 PG_API const char *pg_tenant_name(pg_engine *e, int32_t tenant);
->>>>>>> hooks
 
 /* ---- tokenizers --------------------------------------------------------------------------------------------------- */
 
