@@ -357,6 +357,7 @@ PG_API int pg_trace_look(pg_trace *t, pg_trace_state *state, pg_error *err);
 /** Record no more, write what is left, close the file and free the handle, also when that fails. Its engine may be
  *  closed before. @param state NULL: not wanted  @return PG_OK | PG_EIO.  Threads: any, once. */
 PG_API int pg_trace_close(pg_trace *t, pg_trace_state *state, pg_error *err);
+
 /* ---- routing policies ---------------------------------------------------------------------------------------------- */
 
 /* Whose row it is that a hook sees. */
