@@ -384,6 +384,14 @@ typedef struct pg_route_view {
     const float *load;      /* [n_expert] running share of this layer's choices, sums to 1 */
 } pg_route_view;
 
+/** Numbers of row `row` of a view, for hooks; the softmax is that of its scores over all experts. In nats: logarithm of the
+ *  sum of exponentials, entropy, and how far the best score is above the second; and the share of the k best (ties count
+ *  once each). Exponentials to 2e-7. A row with NaN gives NaN or anything. Threads: any. */
+PG_API double pg_route_lse(const pg_route_view *view, int32_t row);
+PG_API double pg_route_entropy(const pg_route_view *view, int32_t row);
+PG_API double pg_route_margin(const pg_route_view *view, int32_t row);
+PG_API double pg_route_mass(const pg_route_view *view, int32_t row, int32_t k);
+
 /* The vocabulary's scores of the rows that sample, before anything is drawn. Log-probabilities that were asked for are
  * still those of the unmodified scores. A row left with a NaN, +inf or nothing above -inf gets its own back. */
 typedef struct pg_logits_view {

@@ -13,13 +13,20 @@ if not pcall(ffi.typeof, "pg_clock_time") then
    ]]
 end
 
-local MONOTONIC = 1     -- Linux
+local REALTIME, MONOTONIC = 0, 1     -- Linux
 local time = ffi.new "pg_clock_time"
 
 --- Seconds on a clock that only goes forward.
 -- @treturn number
 function M.now()
    ffi.C.pg_clock_get(MONOTONIC, time)
+   return tonumber(time.seconds) + tonumber(time.nanoseconds) / 1e9
+end
+
+--- Seconds since 1970, on the clock that stamps files.
+-- @treturn number
+function M.wall()
+   ffi.C.pg_clock_get(REALTIME, time)
    return tonumber(time.seconds) + tonumber(time.nanoseconds) / 1e9
 end
 

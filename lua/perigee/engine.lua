@@ -30,9 +30,10 @@ local GENERATE = {
    typical_p = "number", repeat_penalty = "number", repeat_last_n = "integer", presence_penalty = "number",
    frequency_penalty = "number", seed = "seed", stop = "strings", logit_bias = "biases", logprobs = "integer",
    special = "boolean", priority = "integer", chunk = "integer", deadline_ms = "number", ignore_eos = "boolean",
+   route = "any", tenant = "string",
    later = {
-      dry = true, xtc = true, mirostat = true, grammar = true, json_schema = true, tenant = true, adapters = true,
-      route = true, filters = true, session = true, cache_salt = true,
+      dry = true, xtc = true, mirostat = true, grammar = true, json_schema = true, adapters = true, filters = true,
+      session = true, cache_salt = true,
    },
 }
 local GENERATE_FIELDS = {
@@ -46,7 +47,12 @@ local meanings = {}
 -- What an engine does beyond generating, each in lua/perigee/engine/NAME.lua: a function that adds to the class.
 local PARTS = {
    "experts",
+   "policies",
+   "route",
 }
+
+-- What those want done with a new engine.
+local openers = {}
 
 local LOGITS = { chunk = "integer", decode = "integer" }
 
@@ -96,8 +102,13 @@ function Engine.open(path, opts, level)
       path = file, _handle = out_engine[0], _requests = setmetatable({}, { __mode = "v" }),
    }, Engine)
    self._guard = lib.guard(function() self:close() end)
+   for _, opener in ipairs(openers) do opener(self) end
    return self
 end
+
+--- Call `opener(engine)` for each engine that is opened.
+-- @local
+function Engine.on_open(opener) openers[#openers + 1] = opener end
 
 --- The settings in force and what the model is.
 -- @treturn ?perigee.info nil, message, code
@@ -246,6 +257,8 @@ end
 -- @tfield ?number chunk prompt tokens a step at most; 0, the default: the engine's choice; what comes out is the same
 -- @tfield ?number deadline_ms from now; 0: none
 -- @tfield ?boolean ignore_eos end tokens do not end it; default false
+-- @tfield ?table|string route its own routing policy: what @{Engine:route} takes; default: the engine's
+-- @tfield ?string tenant on whose behalf, for policies; at most 63 bytes
 
 --- Begin a generation and return at once; the engine's thread does the work.
 -- @tparam string|{number,...} prompt text, or a list of token ids
@@ -327,6 +340,8 @@ end
 -- @tfield number decode_seconds in steps without
 -- @tfield number busy_seconds in all steps
 -- @tfield number last_seconds in the last one
+-- @tfield number steered_rows that had a policy
+-- @tfield number faulty_rows that it left unusable in a layer, or when sampled: they went as if there were none
 -- @tfield number waiting requests now
 -- @tfield number running requests now
 -- @tfield number kv_pages_used
@@ -335,7 +350,7 @@ end
 
 local STATS = {
    "prompt_tokens", "generated_tokens", "steps", "requests", "prefill_seconds", "decode_seconds", "busy_seconds",
-   "last_seconds",
+   "last_seconds", "steered_rows", "faulty_rows",
    "waiting", "running", "kv_pages_used", "kv_pages", "kv_page_tokens",
 }
 
@@ -359,6 +374,7 @@ end
 function Engine:poll(timeout_ms)
    local handle = self._handle
    if not handle then return closed() end
+   if self._tick then self._tick() end        -- watched files
    local n = C.pg_poll(handle, timeout_ms or 0, events, N_EVENTS, err)
    if n < 0 then return lib.fail(n) end
    local requests = self._requests

@@ -25,6 +25,10 @@ if not pcall(ffi.typeof, "pg_error") then ffi.cdef(core.cdef) end   -- declared 
 M.C = C
 --- Version of the library, "major.minor.patch".
 M.version = core.version
+--- The declarations of perigee.h, text.
+M.cdef = core.cdef
+--- Opens the state of a Lua policy: ext/policyvm.c.
+M.policyvm = core.policyvm
 --- The scratch error that every call here fills.
 M.err = ffi.new "pg_error"
 

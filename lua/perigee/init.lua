@@ -15,6 +15,7 @@ local memory = require "perigee.memory"
 local model = require "perigee.model"
 local options = require "perigee.options"
 local quantize = require "perigee.quantize"
+local reload = require "perigee.reload"
 local Engine = require "perigee.engine"
 local Tokenizer = require "perigee.tokenizer"
 
@@ -228,6 +229,18 @@ end
 function perigee.quantize(opts)
    local report, message, code = quantize.quantize(opts, 2)
    return report, message, code
+end
+
+--- Watch files, and call back for each that has changed and come to rest. Nothing happens but in @{perigee.watcher:poll},
+-- or, in a program that has loaded luv, in its loop. Watched policies need none of this: @{perigee.policies:watch}.
+-- @tparam string|{string,...} paths files; they need not be there yet
+-- @tparam function callback called with the path
+-- @treturn perigee.watcher
+-- @usage
+-- local watcher = perigee.watch("app.lua", function(path) print(path .. " has changed") end)
+-- while engine:poll(20) do watcher:poll() end
+function perigee.watch(paths, callback)
+   return (reload.watch("perigee.watch", paths, callback, 2))
 end
 
 return perigee --[[@as perigee]]

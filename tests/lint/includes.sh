@@ -41,7 +41,7 @@ c_arrows() {
         if (room == "ext" && name == "cdef.inc") next
         if (room == "kernels") { if (path !~ /^kernels\//) refuse("kernels include kernels only") }
         else if (room == "engine") {
-            if (path !~ /^engine\// && path !~ /^kernels\/(dtype|tensor|op|backend|lanes|unpack\/panel|quant\/quant)[.]h$/ && path != "kernels/op.def" && path != "kernels/policy/program.h")
+            if (path !~ /^engine\// && path !~ /^kernels\/(dtype|tensor|op|backend|lanes|unpack\/panel|quant\/quant)[.]h$/ && path !~ /^kernels\/(op[.]def|policy\/program[.](h|def))$/)
                 refuse("the engine sees kernels/{dtype,tensor,op,backend,lanes}.h, unpack/panel.h, quant/quant.h and policy/program.h only")
         } else if (room == "ext") { if (path !~ /^ext\// && path != "engine/include/perigee.h") refuse("ext sees perigee.h and Lua only") }
         else if (path != "engine/include/perigee.h") refuse("examples use the public header only")
