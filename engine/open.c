@@ -212,6 +212,7 @@ int pg_engine_build(pg_engine *e, const char *path, const pg_options *o, pg_erro
     if (rc >= 0) rc = pg_tokenizer_from_source(e->model->source, &e->tokenizer, err);
     if (rc >= 0) rc = pg_model_covers(e->model, e->tokenizer, err);
     if (rc < 0) return rc;
+    if (pg_seen_open(&e->seen, e->model) < 0) return pg_fail(err, PG_EMEMORY, "no memory for counting experts");
     pg_model_info(e->model, &e->info);
     pg_info_tokenizer(&e->info, e->tokenizer);
     read_defaults(e);
@@ -270,6 +271,8 @@ void pg_close(pg_engine *e)
         pthread_mutex_unlock(&e->lock);
         pthread_join(e->thread, NULL);
     }
+    pg_trace_orphan(e->seen.tracer);
+    pg_seen_close(&e->seen);
     for (int i = 0; i < e->n_task; i++) pg_task_close(e->task[i]);
     pg_hook_close(e);
     if (e->event_fd >= 0) close(e->event_fd);

@@ -55,6 +55,7 @@ typedef struct pg_opening pg_opening;
 typedef struct pg_tokenizer pg_tokenizer;
 typedef struct pg_detok pg_detok;
 typedef struct pg_imatrix pg_imatrix;
+typedef struct pg_trace pg_trace;
 typedef struct pg_policy pg_policy;
 typedef struct pg_grammar pg_grammar;
 
@@ -348,6 +349,55 @@ PG_API int pg_imatrix_save(pg_imatrix *m, const char *path, const char *const *d
 
 /** Count no more and free the sums; before pg_close of its engine. NULL is fine. Threads: any, once. */
 PG_API void pg_imatrix_close(pg_imatrix *m);
+
+/* ---- what experts do ----------------------------------------------------------------------------------------------- */
+
+enum {
+    PG_EXPERTS_PROMPT = 0,   /* rows of the prefill class: prompts, pg_logits, pg_score */
+    PG_EXPERTS_GENERATED = 1 /* rows of the decode class: tokens that were generated and then read by the model */
+};
+
+/** How often each expert was chosen since the engine was opened, by whoever was served; of whole steps. Always on.
+ *  @param kind PG_EXPERTS_*
+ *  @param[out] counts [n_moe_layer, n_expert] of pg_info, whole numbers
+ *  @param[out] layers [n_moe_layer] the layers' numbers in the model; NULL: not wanted
+ *  @param[out] tokens rows that were counted; NULL: not wanted
+ *  @return n_moe_layer (0: the model is dense) | PG_EINVAL
+ *  Threads: any. Never waits for a step, and no step waits for it. */
+PG_API int pg_expert_counts(pg_engine *e, int32_t kind, double *counts, int32_t *layers, double *tokens, pg_error *err);
+
+/* How a trace is going: tokens in the file, tokens that found no room on their way there, bytes of the file. */
+typedef struct pg_trace_state {
+    double tokens, lost, bytes;
+} pg_trace_state;
+
+/** Record which experts each token takes, with what weights, from the next step on. The engine's thread leaves records in
+ *  a ring and never waits; a thread of the trace brings them to the file. When the ring is full, tokens are left out and
+ *  counted as lost, in the file too.
+ *
+ *  The file is little-endian throughout. It begins with a header:
+ *    0  8 bytes "PGEXPERT"      8  u32 version, 1           12  u32 bytes of the header: the first record's place
+ *   16  u32 L, MoE layers      20  u32 E, experts a layer   24  u32 experts a token takes by default
+ *   28  u32 most it can take   32  u32 every                36  u32 1: closed, what follows counts; 0: not yet
+ *   40  u64 records            48  u64 tokens lost          56  u32 layers of the model   60  u32 bytes of its name
+ *   64  u32 [L] numbers of the MoE layers in the model, then the name, UTF-8
+ *  A record a token follows the other:
+ *    0  u32 step, counted from the engine's opening, modulo 2^32    4  i32 id of the request, 0: pg_logits or pg_score
+ *    8  i32 position   12  u32 token id, bit 31: the row was of the decode class (PG_EXPERTS_GENERATED)
+ *   16  for each of the L layers: u16 n, then n times u16 expert, f16 its weight; most wanted first
+ *
+ *  @param path  the file; one that is there is replaced
+ *  @param every record tokens whose position is a multiple of this; 1: all of them
+ *  @return PG_OK | PG_EINVAL (no MoE model; every below 1; a trace of this engine is open) | PG_ENOTFOUND | PG_EIO | PG_EMEMORY
+ *  Threads: any; waits for the step that runs. */
+PG_API int pg_trace_open(pg_engine *e, const char *path, int32_t every, pg_trace **out, pg_error *err);
+
+/** How it is going. Threads: any, while it is open. @return PG_OK | PG_EIO (it could not be written: the disk is full ...) */
+PG_API int pg_trace_look(pg_trace *t, pg_trace_state *state, pg_error *err);
+
+/** Record no more, write what is left, close the file and free the handle, also when that fails. Its engine may be
+ *  closed before. @param state NULL: not wanted  @return PG_OK | PG_EIO.  Threads: any, once. */
+PG_API int pg_trace_close(pg_trace *t, pg_trace_state *state, pg_error *err);
 
 /* ---- routing policies ---------------------------------------------------------------------------------------------- */
 

@@ -160,6 +160,7 @@ static void step(pg_engine *e, double begin)
 {
     pg_hook_begin(e);
     e->backend->ops->run(e->backend, &e->rows, &e->pages.kv);
+    pg_seen_step(e);
     pg_hook_end(e);
     pg_draw_rows(e);
     if (e->rows.n_prefill) share_prompts(e);
@@ -224,8 +225,9 @@ static int take_work(pg_engine *e, int idle, double *now)
         }
     } /* woken: submit, cancel or a reader that made room has something for the batch to look at */
     e->wake = 0;
-    if (e->backend->watch != e->watch) {
+    if (e->backend->watch != e->watch || e->seen.tracing != e->seen.tracer) {
         e->backend->watch = e->watch;
+        e->seen.tracing = e->seen.tracer;
         pthread_cond_broadcast(&e->over);
     }
     pg_hook_swap(e);

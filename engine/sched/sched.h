@@ -13,6 +13,7 @@
 #include "../token/token.h"
 #include "queue.h"
 #include "sampler.h"
+#include "seen.h"
 
 #include <pthread.h>
 #include <sys/types.h>
@@ -120,6 +121,7 @@ struct pg_engine {
     pg_rows rows;
     int32_t *drawn;           /* by max_sampled: the token, or PG_E* */
     pg_logprob *top;          /* [max_sampled, PG_MAX_LOGPROBS] */
+    pg_seen seen;             /* what experts did; seen.h says what of it is whose */
     int published;            /* events pushed since the last signal */
     double t_signal, step_ms; /* when the last signal was given, how long the last step took */
 };

@@ -6,7 +6,7 @@ local common = require "perigee.cli.common"
 
 local M = {}
 
-local COMMANDS = { "run", "info", "score", "bench", "quantize", "imatrix" }
+local COMMANDS = { "run", "info", "score", "bench", "quantize", "imatrix", "experts" }
 
 local OVERVIEW = [[
 perigee: a mixture-of-experts language-model engine.
@@ -20,6 +20,7 @@ Commands:
   bench                        %s
   quantize                     %s
   imatrix                      %s
+  experts                      %s
   help [COMMAND]               show this help, or that of a command
 
 Options:

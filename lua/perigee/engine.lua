@@ -52,6 +52,7 @@ local PARTS = {
    "chat",
    "template",
    "filters",
+   "experts",
    "policies",
    "route",
 }

@@ -83,9 +83,12 @@ local neutral = {
 }
 
 local function simplify(op, from)
-   local values = {}
-   for i, operand in ipairs(from) do values[i] = operand.value end
-   if #values == #from and fold[op] then
+   local values, known = {}, true
+   for i, operand in ipairs(from) do
+      values[i] = operand.value
+      known = known and operand.value ~= nil
+   end
+   if known and fold[op] then
       local value = fold[op](unpack(values, 1, #from))
       if value == value then return constant(value) end
    end

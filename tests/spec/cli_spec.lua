@@ -21,14 +21,14 @@ describe("perigee", function()
       local status, out, err = shell "perigee help"
       assert.equal(0, status)
       assert.equal("", err)
-      for _, word in ipairs { "run", "info", "score", "bench", "quantize", "imatrix", "PERIGEE_MODEL", "Exit codes",
-         "130" } do
+      for _, word in ipairs { "run", "info", "score", "bench", "quantize", "imatrix", "experts", "PERIGEE_MODEL",
+         "Exit codes", "130" } do
          assert.matches(word, out, 1, true)
       end
       assert.same({ 0, out, "" }, { shell "perigee --help" })
       assert.same({ 0, out, "" }, { shell "perigee -h" })
       assert.same({ 2, "", out }, { shell "perigee" })
-      for _, name in ipairs { "run", "info", "score", "bench", "quantize", "imatrix" } do
+      for _, name in ipairs { "run", "info", "score", "bench", "quantize", "imatrix", "experts" } do
          local _, text = shell("perigee help " .. name)
          assert.matches("Usage: perigee " .. name, text, 1, true)
          assert.matches("Exit codes", text, 1, true)
@@ -39,7 +39,7 @@ describe("perigee", function()
 
    it("runs every example of its help", function()
       local n = 0
-      for _, topic in ipairs { "", "run", "info", "score", "bench", "quantize", "imatrix" } do
+      for _, topic in ipairs { "", "run", "info", "score", "bench", "quantize", "imatrix", "experts" } do
          local _, text = shell("perigee help " .. topic)
          for line in assert(text:match "\nExamples:\n(.*)$"):gmatch "  ([^\n]+)" do
             local status, out, err = shell(line)
@@ -69,6 +69,10 @@ describe("perigee", function()
          ["perigee score"] = "expected [model] FILE, got 0 operands",
          ["perigee score story.txt --window 1"] = "--window must be from 2",
          ["perigee quantize model.gguf"] = "expected IN OUT TYPE, got 1 operand",
+         ["perigee experts"] = "a text is needed",
+         ["perigee experts --text story.txt --window 1"] = "--window must be",
+         ["perigee experts --text story.txt --layer 0"] = "layer 0 has no experts; those are 1, 2, 3",
+         ["perigee experts --text story.txt --text story.txt --svg x.svg"] = "one text",
          ["perigee score story.txt --limit 0"] = "--limit must be 1 or more",
       } do
          local status, out, err = shell(command)
@@ -90,6 +94,8 @@ describe("perigee", function()
          ["perigee run -p x --precision f64"] = "precision",
          ["perigee quantize model.gguf x.gguf q8"] = 'type is "q8", expected f16',
          ["perigee score no/such.txt"] = "no/such.txt",
+         ["perigee experts --text no/such.txt"] = "no/such.txt",
+         ["perigee experts --trace Makefile"] = "PGEXPERT",
          ["perigee score /dev/null"] = "too short",
          ["perigee run -p x -n 4 -q >/dev/full"] = "standard output",
          ["perigee info --json >/dev/full"] = "standard output",

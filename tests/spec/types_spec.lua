@@ -55,6 +55,7 @@ describe("annotations", function()
          Chat = "chat", Reply = "chat/reply", Pipeline = "pipeline",
          Filter = "filter", FilterStream = "filter", Filters = "engine/filters",
          Policies = "policies", Watcher = "reload",
+         experts = "experts", Trace = "experts/trace", Tracer = "tracer",
       } do
          local found = functions("lua/perigee/" .. path .. ".lua", class)
          assert.is_not_nil(next(found), class)
@@ -89,6 +90,8 @@ describe("annotations", function()
          PolicyVersion = { "policies", "version" }, PolicyEntry = { "policies", "entry" },
          RouteView = { "policies", "r" }, LogitsView = { "policies", "l" }, TokenView = { "policies", "t" },
          AdmitView = { "policies", "q" },
+         ExpertCounts = { "experts", "counts" }, ExpertBalance = { "experts", "balance" },
+         ExpertRecord = { "experts/trace", "record" }, TracerState = { "tracer", "state" },
       } do
          local names = documented("lua/perigee/" .. place[1] .. ".lua", place[2])
          assert.is_not_nil(next(names), class)
