@@ -3,12 +3,13 @@
 --    app/ policies/NAME.lua  filters/NAME.lua  pipelines/NAME.lua  app.lua
 --
 -- Every file stands for its name, is watched, and is swapped alone: a new version takes effect with the next request (a
--- policy with `live = true`: the next step), requests in flight keep what they began with, and a file that does not
+-- policy with `live = true`: at the next step), requests in flight keep what they began with, and a file that does not
 -- load leaves the old version in place and is reported. `app.lua` says which of them serve. Its code, like that of
 -- filters and pipelines, runs in the application's own Lua state; policies run in the engine's.
 -- @classmod perigee.app
-local options = require "perigee.options"
+local clock = require "perigee.clock"
 local files = require "perigee.files"
+local options = require "perigee.options"
 local pipeline = require "perigee.pipeline"
 local reload = require "perigee.reload"
 
@@ -19,12 +20,19 @@ local APP = { watch = "boolean" }
 
 --- What `app.lua` returns; everything may be left out.
 -- @table settings
--- @tfield ?string|{string,...} route name of the policy, or policies in order, that the engine routes by
--- @tfield ?{string,...} filters names of the filters that every request passes
+-- @tfield ?string|table route the engine's policy: what @{perigee.engine:route} takes, names of policies among it
+-- @tfield ?string|{string,...} filters names of the filters that every request passes
 -- @tfield ?string pipeline name of the pipeline that messages pass
 -- @tfield ?string system what the model is told first in a chat
 -- @tfield ?table options of @{perigee.engine:generate} for every request; a request's own go before
 local SETTINGS = { route = "any", filters = "strings", pipeline = "string", system = "string", options = "any" }
+
+--- What happened to a file.
+-- @table change
+-- @tfield string path within the folder
+-- @tfield boolean ok whether it was loaded, or taken out
+-- @tfield ?string message why not: what was there before stays
+-- @tfield ?boolean removed it is not there any more
 
 -- ---- kinds of files
 -- -----------------------------------------------------------------------------------------------------
@@ -35,27 +43,8 @@ local function run(path)
    if not chunk then return nil, message end
    local fine, result = pcall(chunk)
    if not fine then return nil, tostring(result) end
-   if result == nil then return nil, path .. ": it returns nothing" end
+   if type(result) ~= "table" then return nil, path .. ": it returns no table" end
    return result
-end
-
-local function load_pipeline(app, name, path)
-   local stages, message = run(path)
-   if not stages then return nil, message end
-   local fine, made = pcall(pipeline.new, stages)
-   if not fine then return nil, path .. ": " .. tostring(made) end
-   app.pipelines[name] = made
-   return true
-end
-
-local function load_settings(app, _, path)
-   local given, message = run(path)
-   if not given then return nil, message end
-   local fine, checked, why = pcall(options.check, path, SETTINGS, given, 1)
-   if not fine then return nil, checked end
-   if not checked then return nil, why end
-   app._next = checked
-   return true
 end
 
 -- By folder: how a file is loaded and taken out again.
@@ -69,69 +58,90 @@ local KINDS = {
       unload = function(app, name) return app.engine.filters:unload(name) end,
    },
    pipelines = {
-      load = load_pipeline,
-      unload = function(app, name) app.pipelines[name] = nil return true end,
+      load = function(app, name, path)
+         local stages, message = run(path)
+         if not stages then return nil, message end
+         local fine, made = pcall(pipeline.new, stages)
+         if not fine then return nil, path .. ": " .. tostring(made) end
+         app.pipelines[name] = made
+         return true
+      end,
+      unload = function(app, name)
+         app.pipelines[name] = nil
+         return true
+      end,
    },
 }
-local ORDER = { "policies", "filters", "pipelines" }
+local FOLDERS = { "policies", "filters", "pipelines" }
+
+-- The settings, once all that they name is there.
+local function load_settings(app, path)
+   local given, message = run(path)
+   if not given then return nil, message end
+   local fine, checked, why = pcall(options.check, path, SETTINGS, given, 1)
+   if not fine then return nil, checked end
+   if not checked then return nil, why end
+   local filters = type(checked.filters) == "string" and { checked.filters } or checked.filters or {}
+   for _, name in ipairs(filters) do
+      if not app._loaded["filters/" .. name] then
+         return nil, ("%s names filter %q, which is not there"):format(path, name)
+      end
+   end
+   if checked.pipeline and not app.pipelines[checked.pipeline] then
+      return nil, ("%s names pipeline %q, which is not there"):format(path, checked.pipeline)
+   end
+   fine, why = app.engine:route(checked.route)
+   if not fine then return nil, path .. ": " .. why end
+   app.settings = checked
+   return true
+end
 
 -- ---- loading
 -- ------------------------------------------------------------------------------------------------------------
 
--- Bring the settings into force, as far as what they name is there.
-local function settle(app)
-   local wanted = app._next
-   if not wanted then return true end
-   for _, name in ipairs(wanted.filters or {}) do
-      if not app._loaded["filters/" .. name] then return nil, ("app.lua names the filter %q, which is not there"):format(name) end
-   end
-   if wanted.pipeline and not app.pipelines[wanted.pipeline] then
-      return nil, ("app.lua names the pipeline %q, which is not there"):format(wanted.pipeline)
-   end
-   local fine, message = app.engine:route(wanted.route)
-   if not fine then return nil, "app.lua, route: " .. message end
-   app.settings, app._next = wanted, nil
-   return true
-end
+local function split(path) return path:match "^(%w+)/([%w_-]+)%.lua$" end
 
-local function report(app, path, ok, message, removed)
-   local entry = { path = path, ok = ok and true or false, message = message, removed = removed }
-   app._reports[#app._reports + 1] = entry
-   if #app._reports > 256 then table.remove(app._reports, 1) end
-   return entry
-end
-
--- Load one file, by its path within the folder.
 local function load_file(app, path)
-   local kind, name = path:match "^(%w+)/([%w_-]+)%.lua$"
-   local ok, message
-   if path == "app.lua" then
-      ok, message = load_settings(app, nil, app.folder .. "/" .. path)
-   else
-      ok, message = KINDS[kind].load(app, name, app.folder .. "/" .. path)
-      if ok then app._loaded[kind .. "/" .. name] = path end
-   end
-   return report(app, path, ok, not ok and message or nil)
+   local whole, kind, name = app.folder .. "/" .. path, split(path)
+   local load = kind and KINDS[kind].load or function() return load_settings(app, whole) end
+   local ok, message = load(app, name, whole)
+   if ok and kind then app._loaded[kind .. "/" .. name] = true end
+   return { path = path, ok = ok and true or false, message = not ok and message or nil }
 end
 
 local function unload_file(app, path)
-   local kind, name = path:match "^(%w+)/([%w_-]+)%.lua$"
-   if not kind then return report(app, path, true, nil, true) end
-   local ok, message = KINDS[kind].unload(app, name)
-   if ok then app._loaded[kind .. "/" .. name] = nil end
-   return report(app, path, ok, not ok and message or nil, true)
+   local kind, name = split(path)
+   local ok, message = true, nil
+   if not kind then
+      app.settings = {}
+      ok, message = app.engine:route(nil)
+   elseif app._loaded[kind .. "/" .. name] then
+      app._loaded[kind .. "/" .. name] = nil
+      ok, message = KINDS[kind].unload(app, name)
+   end
+   return { path = path, ok = ok and true or false, message = not ok and message or nil, removed = true }
 end
 
--- The app's files, by their paths within the folder.
+-- The app's files, by their paths within the folder; settings last, for they name the others.
 local function list(folder)
    local paths = {}
-   for _, kind in ipairs(ORDER) do
+   for _, kind in ipairs(FOLDERS) do
       for _, file in ipairs(files.list(folder .. "/" .. kind)) do
-         if file:find "^[%w_-]+%.lua$" then paths[#paths + 1] = kind .. "/" .. file end
+         if split(kind .. "/" .. file) then paths[#paths + 1] = kind .. "/" .. file end
       end
    end
    if files.exists(folder .. "/app.lua") then paths[#paths + 1] = "app.lua" end
    return paths
+end
+
+-- Watch what is there; anew whenever files come and go.
+local function watch(app)
+   if app._watcher then app._watcher:close() end
+   local paths = {}
+   for path in pairs(app._there) do paths[#paths + 1] = app.folder .. "/" .. path end
+   app._watcher = reload.watch("perigee.app", paths, function(whole)
+      app._dirty[whole:sub(#app.folder + 2)] = true
+   end, 3)
 end
 
 --- Open an app folder; public as `perigee.app`.
@@ -139,43 +149,107 @@ end
 function App.open(folder, engine, opts, level)
    local given, message, code = options.check("perigee.app", APP, opts, level + 1)
    if not given then return nil, message, code end
-   folder = folder:gsub("/+$", "")
-   if not files.is_folder(folder) then return nil, folder .. ": no such folder", "not_found" end
+   folder = folder == "/" and folder or folder:gsub("/+$", "")
+   if not select(2, files.list(folder)) then return nil, folder .. ": there is no such folder", "not_found" end
    local self = setmetatable({
-      folder = folder, engine = engine, pipelines = {}, settings = {}, _loaded = {}, _reports = {}, _paths = {},
+      folder = folder, engine = engine, pipelines = {}, settings = {}, _loaded = {}, _there = {}, _dirty = {},
+      _looked = 0,
    }, App)
    for _, path in ipairs(list(folder)) do
-      local entry = load_file(self, path)
-      if not entry.ok then return nil, entry.message, "invalid" end
-      self._paths[path] = true
+      local change = load_file(self, path)
+      if not change.ok then return nil, change.message, "invalid" end
+      self._there[path] = true
    end
-   local fine
-   fine, message = settle(self)
-   if not fine then return nil, folder .. ": " .. message, "invalid" end
-   if given.watch ~= false then self._watcher = reload.watch_folder(folder, ORDER) end
+   if given.watch ~= false then watch(self) end
    return self
 end
 
---- Load what has changed since the last call; for the application's loop. It costs a look at the folder, at most five
--- times a second, unless the system tells about changes by itself.
--- @treturn {table,...} one for each file that changed: path within the folder, ok, message when it did not load (the
--- old version stays), removed
+local LOOK = 0.2          -- seconds between two looks for files that come and go
+
+-- Files that came, went or changed: marks them dirty or gone.
+local function look(app)
+   app._watcher:poll()
+   local now, gone = clock.now(), {}
+   if now - app._looked < LOOK then return gone end
+   app._looked = now
+   local there, moved = {}, false
+   for _, path in ipairs(list(app.folder)) do
+      there[path] = true
+      if not app._there[path] then app._dirty[path], moved = true, true end
+   end
+   for path in pairs(app._there) do
+      if not there[path] then gone[#gone + 1], moved = path, true end
+   end
+   app._there = there
+   if moved then watch(app) end
+   return gone
+end
+
+--- Load what has changed since the last call; for the application's loop. Files are looked at every time, folders for
+-- new ones five times a second.
+-- @treturn {change,...} one for each file that changed
 -- @usage
--- for _, change in ipairs(app:poll()) do print(change.path, change.ok and "loaded" or change.message) end
+-- while engine:poll(20) do
+--    for _, change in ipairs(app:poll()) do print(change.path, change.ok and "loaded" or change.message) end
+-- end
 function App:poll()
-   if not self._watcher or not self._watcher:poll() then return {} end
-   local changes, now = {}, {}
+   if not self._watcher then return {} end
+   local changes, gone = {}, look(self)
+   if not next(self._dirty) and #gone == 0 then return changes end
+   for _, path in ipairs(gone) do changes[#changes + 1] = unload_file(self, path) end
    for _, path in ipairs(list(self.folder)) do
-      now[path] = true
-      if not self._paths[path] or self._watcher:changed(path) then changes[#changes + 1] = load_file(self, path) end
+      if self._dirty[path] then changes[#changes + 1] = load_file(self, path) end
    end
-   for path in pairs(self._paths) do
-      if not now[path] then changes[#changes + 1] = unload_file(self, path) end
-   end
-   self._paths = now
-   local fine, message = settle(self)
-   if not fine then changes[#changes + 1] = report(self, "app.lua", false, message) end
+   self._dirty = {}
    return changes
 end
+
+-- ---- serving
+-- ------------------------------------------------------------------------------------------------------------
+
+--- The app's options for a request, with its own in front.
+-- @tparam[opt] table opts of @{perigee.engine:generate}
+-- @treturn table
+function App:options(opts)
+   local all = { filters = self.settings.filters }
+   for key, value in pairs(self.settings.options or {}) do all[key] = value end
+   for key, value in pairs(opts or {}) do all[key] = value end
+   return all
+end
+
+--- Generate as the app says: messages pass its pipeline, everything its filters.
+-- @tparam string|{number,...}|{table,...} prompt text and ids are continued; messages pass the pipeline, if there is
+-- one
+-- @tparam[opt] table opts of @{perigee.engine:generate}
+-- @treturn ?perigee.request|perigee.reply nil, message, code
+-- @usage print(assert(app:generate({ { role = "user", content = "Hello" } }, { max_new = 32 })):result().text)
+function App:generate(prompt, opts)
+   local through = self.settings.pipeline and self.pipelines[self.settings.pipeline]
+   if through and type(prompt) == "table" and type(prompt[1]) == "table" then
+      return through:generate(self.engine, prompt, self:options(opts))
+   end
+   return self.engine:generate(prompt, self:options(opts))
+end
+
+--- Begin a conversation as the app says. Its turns have the app's options and filters.
+-- @tparam[opt] perigee.chat.chat_options opts
+-- @treturn ?perigee.chat nil, message, code
+function App:chat(opts)
+   local given = { system = self.settings.system }
+   for key, value in pairs(opts or {}) do given[key] = value end
+   local chat, message, code = self.engine:chat(given)
+   if chat then chat._options = function(turn) return self:options(turn) end end
+   return chat, message, code
+end
+
+--- Watch no longer. What was loaded stays with the engine.
+-- @treturn boolean true, also when it is closed already
+function App:close()
+   if self._watcher then self._watcher:close() end
+   self._watcher = nil
+   return true
+end
+
+function App:__tostring() return ("perigee.app %s, %s"):format(self.folder, tostring(self.engine)) end
 
 return App

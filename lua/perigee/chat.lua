@@ -95,7 +95,7 @@ end
 -- Ids of the history, cut to the context: ids, text, format | nil, message, code.
 local function fit(self, opts)
    local context = self.engine:info().context
-   local free = opts and opts.max_new or self._reserve or math.min(1024, math.floor(context / 4))
+   local free = opts.max_new or self._reserve or math.min(1024, math.floor(context / 4))
    local room = context - free
    local ids, text, format = prompt(self)
    if not ids or #ids <= room then return ids, text, format end
@@ -140,13 +140,21 @@ local function remember(self, reply)
    self.messages[#self.messages + 1] = message
 end
 
-local function begin(self, opts)
+-- Every turn's options: the caller's, behind those of an app.
+local function options_of(self, opts)
+   if self._options then return self._options(opts) end
+   return opts or {}
+end
+
+-- Begin a turn; events: what filters found in its message.
+local function begin(self, opts, events)
    local ids, text, format = fit(self, opts)
    if not ids then return nil, text, format end
    if self._format then format = formats.variant(self._format, #self._tools > 0, true) end
    local given = {}
-   for key, value in pairs(opts or {}) do given[key] = value end
+   for key, value in pairs(opts) do given[key] = value end
    if format.special then given.special = true end
+   ids.filtered = events
    local request, message, code = self.engine:generate(ids, given)
    if not request then return nil, message, code end
    return Reply.new(request, format, formats.first(format, text), {
@@ -159,11 +167,16 @@ local function begin(self, opts)
    })
 end
 
--- A message is taken back when its turn cannot begin.
+-- A message passes the filters first, and enters the history as they leave it; it is taken back when its turn cannot
+-- begin.
 local function begin_with(self, message, opts)
+   opts = options_of(self, opts)
+   local passed, events, code = self.engine:_filter_messages(opts.filters, { message })
+   if not passed then return nil, events, code end
    local before = self.messages
-   before[#before + 1] = message
-   local reply, why, code = begin(self, opts)
+   before[#before + 1] = passed[1]
+   local reply, why
+   reply, why, code = begin(self, opts, events)
    if not reply then
       before[#before] = nil
       self.messages = before
@@ -186,7 +199,7 @@ end
 -- @treturn ?perigee.reply nil, message, code
 function Chat:continue(opts)
    if #self.messages == 0 then return nil, "chat:continue: nothing has been said yet", "invalid" end
-   return begin(self, opts)
+   return begin(self, options_of(self, opts), {})
 end
 
 --- Hand in what a tool gave.

@@ -8,6 +8,7 @@
 -- local perigee = require "perigee"
 -- local engine = assert(perigee.open())
 -- for piece in engine:generate("Once upon a time"):pieces() do io.write(piece) end
+local app = require "perigee.app"
 local bench = require "perigee.bench"
 local filter = require "perigee.filter"
 local imatrix = require "perigee.imatrix"
@@ -17,6 +18,7 @@ local loader = require "perigee.loader"
 local memory = require "perigee.memory"
 local model = require "perigee.model"
 local options = require "perigee.options"
+local pipeline = require "perigee.pipeline"
 local quantize = require "perigee.quantize"
 local reload = require "perigee.reload"
 local Engine = require "perigee.engine"
@@ -26,6 +28,9 @@ local perigee = {}
 
 --- Version of the library, "major.minor.patch".
 perigee.version = lib.version
+
+--- Prompt pipelines: `perigee.pipeline { stage, ... }` makes one, its fields make stages; @{perigee.pipeline}.
+perigee.pipeline = pipeline
 
 --- Reading and writing JSON with nothing lost: @{perigee.json}.
 perigee.json = json
@@ -260,6 +265,19 @@ end
 function perigee.filter(opts)
    local made, message, code = filter.make(opts, 2)
    return made, message, code
+end
+
+--- Open an app folder: policies, filters and pipelines, a file each, loaded now and swapped when they change.
+-- @tparam string folder
+-- @tparam perigee.engine engine
+-- @tparam[opt] table opts `watch`: false: files are loaded once and not watched
+-- @treturn ?perigee.app nil, message, code
+-- @usage local application = assert(perigee.app("app/", engine))
+function perigee.app(folder, engine, opts)
+   options.expect("perigee.app", "folder", folder, "string", 2)
+   options.expect("perigee.app", "engine", engine, "table", 2)
+   local opened, message, code = app.open(folder, engine, opts, 2)
+   return opened, message, code
 end
 
 --- Watch files, and call back for each that has changed and come to rest. Nothing happens but in

@@ -124,8 +124,12 @@ end
 function Pipeline:generate(engine, input, opts)
    local context, message, code = self:run(engine, input, opts)
    if not context then return nil, message, code end
+   local events
+   context.messages, events, code = engine:_filter_messages(context.options.filters, context.messages)
+   if not context.messages then return nil, events, code end
    local prompt, text, format = prompt_of(context)
    if not prompt then return nil, text, format end
+   if type(prompt) == "table" then prompt.filtered = events end
    local given = copy(context.options)
    if format.special then given.special = true end
    local request

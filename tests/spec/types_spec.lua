@@ -54,7 +54,7 @@ describe("annotations", function()
          perigee = "init", Engine = "engine", Request = "request", Tokenizer = "tokenizer", Stream = "tokenizer",
          Chat = "chat", Reply = "chat/reply", Pipeline = "pipeline",
          Filter = "filter", FilterStream = "filter", Filters = "engine/filters",
-         Policies = "policies", Watcher = "reload",
+         Policies = "policies", Watcher = "reload", App = "app",
          experts = "experts", Trace = "experts/trace", Tracer = "tracer",
       } do
          local found = functions("lua/perigee/" .. path .. ".lua", class)
@@ -84,7 +84,7 @@ describe("annotations", function()
          Event = { "request", "event" }, Result = { "request", "result" }, Choice = { "request", "choice" },
          TokenizerInfo = { "tokenizer", "info" }, QuantizeOptions = { "init", "quantize_options" },
          QuantizeReport = { "init", "quantize_report" }, ChatOptions = { "chat", "chat_options" },
-         ReplyEvent = { "chat/reply", "event" }, Call = { "chat/reply", "call" }, Context = { "pipeline", "context" },
+         Change = { "app", "change" }, AppSettings = { "app", "settings" }, ReplyEvent = { "chat/reply", "event" }, Call = { "chat/reply", "call" }, Context = { "pipeline", "context" },
          FilterOptions = { "filter", "filter_options" },
          Match = { "filter", "match" }, FilterEntry = { "engine/filters", "filter_entry" },
          PolicyVersion = { "policies", "version" }, PolicyEntry = { "policies", "entry" },

@@ -200,6 +200,10 @@ local function filter_prompt(engine, value, prompt)
    if not resolved then return nil, "engine:generate: " .. message, code end
    local filters = looking_at(resolved, "prompt")
    if #filters == 0 or prompt == nil then return prompt end
+   if type(prompt) == "table" and prompt.filtered then
+      found = prompt.filtered             -- rendered from messages that have passed: their template's text is nobody's
+      return prompt
+   end
    if type(prompt) == "string" then
       prompt, message, code = filter_text(filters, prompt, found)
    elseif type(prompt) == "table" and type(prompt[1]) == "table" then
@@ -212,6 +216,15 @@ local function filter_prompt(engine, value, prompt)
 end
 
 return function(Engine)
+   -- Messages behind the filters of a generation's option, and the events of that, for the `filtered` of the ids that
+   -- they become: messages, events | nil, message, code.
+   function Engine:_filter_messages(value, list)
+      if value == nil then return list, {} end
+      local passed, message, code = filter_prompt(self, value, list)
+      if not passed then return nil, message, code end
+      return passed, found
+   end
+
    Engine.add_member("filters", function() return setmetatable({ _entries = {}, _versions = {} }, Filters) end)
    Engine.add_option("filters", {
       prompt = filter_prompt,
