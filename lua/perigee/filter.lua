@@ -199,10 +199,7 @@ local function build(given, level)
    return self
 end
 
---- Make a filter.
--- @tparam filter_options opts
--- @treturn ?perigee.filter nil, message, code
--- @local
+-- Make a filter: perigee.filter.
 local function make(opts, level)
    options.expect("perigee.filter", "opts", opts, "table", level + 1)
    local given, message, code = options.check("perigee.filter", OPTIONS, opts, level + 1)
@@ -255,7 +252,7 @@ end
 
 --- End a stream.
 -- @treturn ?string the rest of the text; nil, message, code
--- @treturn ?{match,...} as @{stream:push}
+-- @treturn ?{match,...} what was acted upon
 function FilterStream:finish() return step(self, "finish") end
 
 -- A stream with some filters.

@@ -19,7 +19,7 @@ Stack.__index = Stack
 local Tapes = {}
 Tapes.__index = Tapes
 
--- Bytes that are kept before old ones are let go.
+-- Old bytes are let go when so many new ones have come.
 local TRIM = 4096
 
 local const_bytes = ffi.typeof "const uint8_t *"
@@ -48,6 +48,7 @@ function Stack.new(filters, rewind, report)
       report = report or false,
       tapes = setmetatable({ named = {} }, Tapes), finders = {}, rewind = rewind or false,
       rest = "",            -- the first bytes of a character whose last are not there yet
+      next_trim = TRIM,     -- the text's length when old bytes will be let go
       behind = 64,          -- bytes that are kept before what is needed
       out = {}, n_out = 0,  -- what was released by the last push: strings and matches, in order
       queue = {},           -- matches that were found and not acted upon yet, in order
@@ -307,7 +308,8 @@ local function trim(self)
    for _, finder in ipairs(self.finders) do
       if finder.n_allowed > 0 then finder:forget(place) end
    end
-   if self.raw.stop - self.raw.base < TRIM then return end
+   if self.raw.stop < self.next_trim then return end
+   self.next_trim = self.raw.stop + TRIM
    if k <= self.tokens then place = math.min(place, self.allows[k]) end
    for _, finder in ipairs(self.finders) do place = math.min(place, finder:needs()) end
    for i = 1, #self.tapes do
