@@ -36,7 +36,7 @@ local Policies = {}
 Policies.__index = Policies
 
 local HISTORY = 8          -- versions of a name that can be rolled back to
-local LOOK = 0.02          -- seconds between two looks at watched files from within engine:poll
+local LOOK = 0.005         -- seconds between two looks at watched files from within engine:poll
 
 local out_policy = ffi.new "pg_policy *[1]"
 
@@ -390,7 +390,7 @@ function Policies:watch(name, path, params)
    return version
 end
 
---- Look at the watched files now; `engine:poll` does so every 20 ms.
+--- Look at the watched files now; `engine:poll` does so every 5 ms.
 -- @treturn number how many were loaded, or failed to
 function Policies:poll()
    local n = 0
