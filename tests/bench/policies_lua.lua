@@ -86,8 +86,7 @@ end
 -- ---- reloading ------------------------------------------------------------------------------------------------------
 
 -- A policy that makes itself known: it lets nothing but one token be drawn.
-local MARKER = "return { live = true, logits = function(l)\n for i = 0, l.rows - 1 do\n if l.vocabulary > 99 then "
-   .. "l:set(i, %d, 1e6) end\n end\nend }\n"
+local MARKER = "return { live = true, logits = function(l)\n for i = 0, l.rows - 1 do l:set(i, %d, 1e6) end\nend }\n"
 
 -- Milliseconds from calling `change` in the middle of a generation to the first token `id`.
 local function until_token(engine, id, change)
