@@ -26,13 +26,13 @@
 
 enum {
     PROBATION = 64,                /* calls */
-    SLICE = 1000,                  /* turns of a loop between two looks at the clock and the memory */
+    SLICE = 500,                   /* turns of a loop between two looks at the clock and the memory */
     TURNS_CALL = 20000,            /* turns a call may take, */
     TURNS_ROW = 64,                /* and more of them for each row, */
     TURNS_SCORE = 8,               /* and for each score of a row */
     TURNS_LOAD = 200000,           /* while it is loaded */
     PAUSE = 10000,                 /* instructions between two calls of the debug hook */
-    MEMORY_SOFT = 8 * 1024 * 1024, /* bytes: the policy is stopped at the next turn */
+    MEMORY_SOFT = 4 * 1024 * 1024, /* bytes: the policy is stopped at the next turn */
     MEMORY_HARD = 64 * 1024 * 1024 /* bytes: nothing is handed out any more */
 };
 static const double TIME_LIMIT = 0.25; /* seconds, looked at only by those that need more than a slice */

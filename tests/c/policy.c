@@ -13,14 +13,13 @@ static const gguf_span *key_ending(const gguf_parts *p, const char *end)
     return NULL;
 }
 
-static char *write_edited(const gguf_parts *p)
+static char *folder;
+
+static const char *write_edited(const gguf_parts *p)
 {
-    static char path[64];
-    snprintf(path, sizeof path, "/tmp/perigee-policy-%d.gguf", (int)getpid());
-    FILE *f = fopen(path, "wb");
-    if (!f || fwrite(p->file.data, 1, p->file.n, f) != p->file.n) exit(1);
-    fclose(f);
-    return path;
+    bytes copy = { 0 };
+    put(&copy, p->file.data, p->file.n);
+    return scratch_write(folder, "model.gguf", &copy);
 }
 
 /* A router with this many experts a token, by the model's own key. */
@@ -42,7 +41,7 @@ static void test_top(int model)
         free(want.x);
         free(got.x);
     }
-    unlink(write_edited(p));
+    scratch_remove(folder, "model.gguf");
     free(as_is.x);
     pg_close(e);
     gguf_close(p);
@@ -74,7 +73,7 @@ static void test_ban(int model, const char *bias)
         free(got.x);
     }
     CHECK(tried > 0, "%s: no ban made a difference", models[model]);
-    unlink(write_edited(p));
+    scratch_remove(folder, "model.gguf");
     free(as_is.x);
     pg_close(e);
     gguf_close(p);
@@ -256,6 +255,7 @@ static void test_refusals(void)
 
 int main(void)
 {
+    folder = scratch_new();
     for (int i = 0; i < MODELS; i++) {
         test_top(i);
         test_neutral(i);
@@ -265,5 +265,6 @@ int main(void)
     test_ban(0, "exp_probs_b");
     test_ban(2, "ffn_gate_inp.bias");
     test_refusals();
+    scratch_free(folder);
     return check_done("policy");
 }

@@ -177,7 +177,7 @@ describe("policies", function()
       local favourite = plain[1]
       assert(policies:load("words", ([[
          local P = {}
-         function P.logits(l) for i = 0, l.rows - 1 do if l.vocabulary > 100 then l:ban(i, %d) end end end
+         function P.logits(l) for i = 0, l.rows - 1 do l:ban(i, %d) end end
          function P.token(t) if t.count == 5 then t:stop() end end
          function P.admit(q) if q.tenant == "mallory" then q:refuse "not for you" end end
          return P]]):format(favourite)))

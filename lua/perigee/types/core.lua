@@ -218,6 +218,8 @@ local Engine = {}
 ---@field ignore_eos? boolean
 ---@field cache_salt? string
 ---@field filters? string|perigee.Filter|(string|perigee.Filter)[]
+---@field route? perigee.Route
+---@field tenant? string
 
 ---@class perigee.Stats
 ---@field prompt_tokens number
@@ -228,6 +230,8 @@ local Engine = {}
 ---@field decode_seconds number
 ---@field busy_seconds number
 ---@field last_seconds number
+---@field steered_rows number
+---@field faulty_rows number
 ---@field waiting integer
 ---@field running integer
 ---@field kv_pages_used integer
