@@ -1,7 +1,8 @@
--- What policies cost: instructions a generated token on the bundled model, under each kind of policy, counted by callgrind
--- or perf (instructions do not depend on what else the machine does). One thread, so that no lane spins while it waits.
---   luajit tests/bench/policies.lua                     all kinds, by `perf stat` or `valgrind`
---   luajit tests/bench/policies.lua KIND N              generate N tokens under KIND; what the first calls
+-- What policies cost: instructions of the engine's thread for a generated token of the bundled model, under each kind of
+-- policy, counted by valgrind's callgrind: they do not depend on what else the machine does. One thread, so that no lane
+-- spins while it waits.
+--   luajit tests/bench/policies.lua           all kinds
+--   luajit tests/bench/policies.lua KIND N    generate N tokens under KIND: what the first calls
 local perigee = require "perigee"
 local policy = require "perigee.policy"
 
@@ -27,14 +28,19 @@ local function generate(kind, n)
    engine:close()
 end
 
--- Instructions of a run, all threads together.
+local function quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
+
+-- Instructions of the engine's thread in a run.
 local function count(kind, n)
-   local command = ("valgrind --tool=none true >/dev/null 2>&1 && valgrind --tool=callgrind --callgrind-out-file=/dev/null "
-      .. "luajit %s %s %d 2>&1 | grep -o 'Collected : [0-9]*'"):format(arg[0], kind, n)
-   local pipe = io.popen(command)
-   local found = (pipe:read "*a"):match "%d+"
+   local out = os.tmpname()
+   local run = ("valgrind --tool=callgrind --callgrind-out-file=%s luajit -joff %s %s %d >%s.log 2>&1"):format(
+      quote(out), quote(arg[0]), kind, n, quote(out))
+   local pipe = io.popen(run .. " && callgrind_annotate --inclusive=yes --threshold=100 " .. quote(out))
+   local found = (pipe:read "*a"):match "([%d,]+)[^\n]*:pg_sched_run"
    pipe:close()
-   return tonumber(found)
+   os.remove(out)
+   os.remove(out .. ".log")
+   return found and tonumber((found:gsub(",", "")))
 end
 
 if arg[1] then
