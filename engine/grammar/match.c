@@ -141,7 +141,7 @@ static int give_back(pg_matcher *m, pg_todo *t, int32_t *n_todo)
     }
     const pg_frame f = m->frame[t->stack];
     const int32_t depth = f.depth - 1;
-    const bool again = m->g->step[f.to].op == PG_INST_REPEAT;
+    const bool again = f.count > 0;
     if (again && t->fresh > 0) return 0;
     if (depth < m->out_low) m->out_low = depth;
     *t = (pg_todo){ f.to, f.below, t->fresh > 0 ? t->fresh - 1 : 0 };
@@ -262,7 +262,7 @@ int pg_matcher_peek(pg_matcher *m, int32_t at, int32_t stack)
 int32_t pg_matcher_recount(pg_matcher *m, int32_t stack, int32_t count, int32_t *of)
 {
     int32_t above[4], n = 0;
-    while (stack && m->g->step[m->frame[stack].to].op != PG_INST_REPEAT) {
+    while (stack && !m->frame[stack].count) {
         if (n == 4) return 0;
         above[n++] = stack;
         stack = m->frame[stack].below;

@@ -24,7 +24,7 @@ enum {
 };
 
 typedef struct pg_frame {
-    int32_t to, count; /* where to go on; how often a repetition has begun */
+    int32_t to, count; /* where to go on; of a repetition: there, begun as often; 0: a call */
     int32_t below;     /* the stack under it, 0: empty */
     int32_t depth;
 } pg_frame;
