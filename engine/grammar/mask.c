@@ -109,6 +109,11 @@ const pg_grammar *pg_masker_grammar(const pg_masker *m)
     return m->g;
 }
 
+size_t pg_masker_words(const pg_masker *m)
+{
+    return (size_t)m->l->n_word;
+}
+
 void pg_masker_count(const pg_masker *m, int64_t *made, int64_t *asked)
 {
     *made = m->made;

@@ -18,6 +18,7 @@ typedef struct pg_masker pg_masker;
 pg_masker *pg_masker_open(pg_grammar *g, const pg_lexicon *l, pg_error *err);
 void pg_masker_close(pg_masker *m);
 const pg_grammar *pg_masker_grammar(const pg_masker *m);
+size_t pg_masker_words(const pg_masker *m); /* of a mask */
 
 /* Where a request stands: zeroed is the beginning of a text. */
 typedef struct pg_grammar_state {

@@ -47,22 +47,42 @@ static void draw_row(void *engine, int s, int lane)
                            .n_history = t->n_token,
                            .seed = t->seed,
                            .position = t->n_token,
+                           .mask = t->guided.guide ? t->guided.mask : NULL,
                            .logprobs = t->how.logprobs > 0 ? e->top + (int64_t)s * PG_MAX_LOGPROBS : NULL };
     count_experts(e, t, row);
-    e->drawn[s] = pg_sample(e->sampler[lane], &draw);
+    e->drawn[s] = t->guided.result < 0 ? t->guided.result : pg_sample(e->sampler[lane], &draw);
+}
+
+/* Masks before lanes: those of one grammar are made by one thread. */
+static void look_at_grammars(pg_engine *e)
+{
+    for (int s = 0; s < e->rows.n_sampled; s++) {
+        pg_task *t = e->running[e->sampled_task[s]];
+        if (t->guided.guide) pg_guided_look(&t->guided, t->token + t->n_prompt, t->n_token - t->n_prompt);
+    }
+}
+
+static void fail(pg_engine *e, pg_task *t, int code)
+{
+    const char *why = "no logit is a finite number: the model's weights are damaged, or its numbers overflow";
+    if (t->guided.guide && code == PG_ELIMIT)
+        why = "the text fits the grammar in more ways than can be followed: make the grammar less ambiguous";
+    else if (t->guided.guide)
+        why = "no token of the vocabulary fits the grammar here, or none that fits has a finite logit";
+    pg_output_fail(e, t, code, why);
 }
 
 void pg_draw_rows(pg_engine *e)
 {
     for (int r = 0; r < e->rows.n; r++) e->running[e->row_task[r]]->n_done++;
+    look_at_grammars(e);
     e->backend->ops->spread(e->backend, draw_row, e, e->rows.n_sampled);
     const int V = e->model->h.n_vocab;
     for (int s = 0; s < e->rows.n_sampled; s++) {
         pg_task *t = e->running[e->sampled_task[s]];
         if (t->looking) continue;
         if (e->drawn[s] < 0)
-            pg_output_fail(e, t, e->drawn[s],
-                           "no logit is a finite number: the model's weights are damaged, or its numbers overflow");
+            fail(e, t, e->drawn[s]);
         else
             pg_output_token(e, t, e->drawn[s], e->top + (int64_t)s * PG_MAX_LOGPROBS,
                             t->how.logprobs > V ? V : t->how.logprobs);

@@ -114,6 +114,8 @@ void pg_output_token(pg_engine *e, pg_task *t, int32_t token, const pg_logprob *
     if (stop >= 0) {
         t->n_held = 0;
         push_done(e, t, PG_FINISH_STOP);
+    } else if (t->guided.guide && pg_guided_is_over(&t->guided, t->token + t->n_prompt, new_tokens)) {
+        pg_output_end(e, t, PG_FINISH_STOP);
     } else if ((max > 0 && new_tokens >= max) || t->n_token >= t->cap) {
         pg_output_end(e, t, PG_FINISH_LENGTH);
     }

@@ -1,8 +1,8 @@
 /* sampler: bias, penalties, truncation, temperature and the draw, for one row of logits.
  *
  * Here: everything between a row of logits and a token id. Not here: who is sampled when (sched), the checks on a
- * request's fields (submit), finding the best of a row (order), what a row weighs in all (softmax), grammars and
- * policies.
+ * request's fields (submit), finding the best of a row (order), what a row weighs in all (softmax), what a
+ * grammar lets through, policies.
  *
  * Probabilities that a truncation looks at are those of the un-tempered distribution, renormalised over what the steps
  * before it left; temperature comes after all of them. Every truncation keeps at least one candidate. A row that nothing
@@ -104,6 +104,17 @@ static void add_bias(pg_sampler *s, const pg_request *how)
     }
 }
 
+/* Tokens that the grammar refuses leave the row, whatever bias they were given. */
+static void apply_mask(pg_sampler *s, const uint64_t *mask)
+{
+    for (int32_t at = 0; at < s->n_vocab; at += 64) {
+        const uint64_t bits = mask[at / 64];
+        const int32_t n = s->n_vocab - at < 64 ? s->n_vocab - at : 64;
+        if (bits == UINT64_MAX) continue;
+        for (int32_t i = 0; i < n; i++) s->logit[at + i] = bits >> i & 1 ? s->logit[at + i] : -INFINITY;
+    }
+}
+
 /* Each token of the window is counted in a first walk, changed once and its count cleared in a second. */
 static void penalise(pg_sampler *s, const pg_draw *draw)
 {
@@ -123,13 +134,14 @@ static void penalise(pg_sampler *s, const pg_draw *draw)
     }
 }
 
-/* Look at the row that is drawn from: the model's own, or a copy with bias and penalties. Returns its largest logit. */
+/* Look at the row that is drawn from: the model's own, or a copy with bias, mask and penalties. Returns its largest logit. */
 static float look_at(pg_sampler *s, const pg_draw *draw)
 {
     const bool penalised = is_penalised(draw);
-    if (draw->how->n_bias < 1 && !penalised) return pg_order_look(&s->order, draw->logits);
+    if (draw->how->n_bias < 1 && !penalised && !draw->mask) return pg_order_look(&s->order, draw->logits);
     memcpy(s->logit, draw->logits, (size_t)s->n_vocab * sizeof *s->logit);
     add_bias(s, draw->how);
+    if (draw->mask) apply_mask(s, draw->mask);
     if (penalised) penalise(s, draw);
     return pg_order_look(&s->order, s->logit);
 }

@@ -114,6 +114,11 @@ pg_task *pg_task_open(pg_engine *e, const pg_request *req, pg_error *err)
 {
     pg_task *t = check_request(e, req, err) < 0 ? NULL : open_task(e, req, 0, err);
     if (!t) return NULL;
+    if (req->grammar &&
+        pg_guided_open(&e->guides, req->grammar, e->tokenizer, e->model->h.n_vocab, &t->guided, err) < 0) {
+        pg_task_close(t);
+        return NULL;
+    }
     t->seed = req->has_seed ? (uint64_t)req->seed_high << 32 | req->seed_low : draw_seed();
     t->chunk = req->chunk;
     t->t_deadline = req->deadline_ms > 0 ? t->t_submit + req->deadline_ms : 0;
@@ -128,6 +133,7 @@ pg_task *pg_task_open_looking(pg_engine *e, const int32_t *ids, int32_t n, pg_er
 void pg_task_close(pg_task *t)
 {
     if (!t) return;
+    pg_guided_close(&t->guided);
     pg_detok_close(t->detok);
     pg_ring_close(&t->ring);
     free(t->bias);
