@@ -329,6 +329,11 @@ PG_API int pg_grammar_open_gbnf(const char *text, size_t n, pg_grammar **out, pg
  *  Nothing fits: PG_EINVAL.  Threads: any. */
 PG_API int pg_grammar_open_schema(const char *json, size_t n, pg_grammar **out, pg_error *err);
 
+/** The same from a list of tools in OpenAI's form, [{"type": "function", "function": {"name", "parameters"}}] (or of what
+ *  stands under "function"): a call {"name": ..., "arguments": ...} of one of them, its arguments by its parameters.
+ *  Their references (#/$defs/...) are looked up in their own parameters.  @return as above. Threads: any. */
+PG_API int pg_grammar_open_tools(const char *json, size_t n, pg_grammar **out, pg_error *err);
+
 /** One more, one less owner; the last drop frees it. A request holds its grammar itself. NULL is fine. Threads: any. */
 PG_API pg_grammar *pg_grammar_take(pg_grammar *g);
 PG_API void pg_grammar_drop(pg_grammar *g);

@@ -30,8 +30,9 @@ local GENERATE = {
    typical_p = "number", repeat_penalty = "number", repeat_last_n = "integer", presence_penalty = "number",
    frequency_penalty = "number", seed = "seed", stop = "strings", logit_bias = "biases", logprobs = "integer",
    special = "boolean", priority = "integer", chunk = "integer", deadline_ms = "number", ignore_eos = "boolean",
+   grammar = "grammar", json_schema = "grammar",
    later = {
-      dry = true, xtc = true, mirostat = true, grammar = true, json_schema = true, tenant = true, adapters = true,
+      dry = true, xtc = true, mirostat = true, tenant = true, adapters = true,
       route = true, filters = true, session = true, cache_salt = true,
    },
 }
@@ -45,6 +46,7 @@ local meanings = {}
 
 -- What an engine does beyond generating, each in lua/perigee/engine/NAME.lua: a function that adds to the class.
 local PARTS = {
+   "constrain",
 }
 
 local LOGITS = { chunk = "integer", decode = "integer" }
@@ -245,6 +247,10 @@ end
 -- @tfield ?number chunk prompt tokens a step at most; 0, the default: the engine's choice; what comes out is the same
 -- @tfield ?number deadline_ms from now; 0: none
 -- @tfield ?boolean ignore_eos end tokens do not end it; default false
+-- @tfield ?string|perigee.grammar grammar what the text may be, GBNF: only tokens that fit are drawn, an end token only
+-- where a text is complete; where nothing can follow it finishes with "stop"
+-- @tfield ?string|perigee.grammar json_schema the same from a JSON schema (its text); log-probabilities stay those of the
+-- model
 
 --- Begin a generation and return at once; the engine's thread does the work.
 -- @tparam string|{number,...} prompt text, or a list of token ids

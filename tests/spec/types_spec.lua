@@ -46,7 +46,7 @@ end
 describe("annotations", function()
    it("have the public functions of each class", function()
       for class, path in pairs { perigee = "init", Engine = "engine", Request = "request", Tokenizer = "tokenizer",
-         Stream = "tokenizer" } do
+         Stream = "tokenizer", Grammar = "grammar" } do
          local found = functions("lua/perigee/" .. path .. ".lua", class)
          assert.is_not_nil(next(found), class)
          assert.same(found, annotated(class), class)
