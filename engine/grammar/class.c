@@ -88,7 +88,8 @@ static uint32_t count_in(const builder *b, uint32_t base, uint32_t span)
 static int intern(builder *b, const pg_class_node *node)
 {
     pg_grammar *g = b->g;
-    for (int32_t i = g->n_node; i-- > 1 && i + 512 > g->n_node;) /* near the end: classes of one grammar are much alike */
+    for (int32_t i = g->n_node;
+         i-- > 1 && i + 512 > g->n_node;) /* near the end: classes of one grammar are much alike */
         if (!memcmp(&g->node[i], node, sizeof *node)) return i;
     if (g->n_node >= PG_GRAMMAR_MAX_NODES)
         return pg_fail(b->err, PG_ELIMIT, "the grammar's character classes are too large");
@@ -116,7 +117,8 @@ static int lead_to(builder *b, uint32_t base, int more)
     }
     const int at = intern(b, &node);
     if (at > 0 && in == span) b->g->full[more] = (int16_t)at;
-    return at > 0 ? at : at - 1; /* PG_E* are below 0; -1 is PG_EINVAL's and PG_CLASS_NO's, and no failure here is one */
+    return at > 0 ? at
+                  : at - 1; /* PG_E* are below 0; -1 is PG_EINVAL's and PG_CLASS_NO's, and no failure here is one */
 }
 
 /* First bytes of characters of one length: `low` bits of the lead belong to the character. */

@@ -198,7 +198,8 @@ static int read_point(parser *p, uint32_t *point)
     case ']':
     case '-':
     case '^': *point = (uint32_t)c; return PG_OK;
-    default: return refuse_at(p, at, "unknown escape: expected \\n \\r \\t \\\\ \\\" \\[ \\] \\xHH \\uHHHH \\UHHHHHHHH");
+    default:
+        return refuse_at(p, at, "unknown escape: expected \\n \\r \\t \\\\ \\\" \\[ \\] \\xHH \\uHHHH \\UHHHHHHHH");
     }
 }
 
@@ -322,7 +323,8 @@ static int read_bounds(parser *p, int32_t first)
     }
     if (peek(p) != '}') return refuse_at(p, open, "the repetition that begins here has no closing }");
     p->at++;
-    if (most >= 0 && most < least) return refuse_at(p, open, "the upper bound of this repetition is below the lower one");
+    if (most >= 0 && most < least)
+        return refuse_at(p, open, "the upper bound of this repetition is below the lower one");
     return repeat(p, first, least, most);
 }
 
@@ -424,7 +426,8 @@ static int read_rule(parser *p)
     const int32_t rule = read_name(p);
     if (rule < 0) return rule;
     skip_space(p, false);
-    if (p->n - p->at < 3 || memcmp(p->s + p->at, "::=", 3) != 0) return refuse(p, "expected ::= after the name of a rule");
+    if (p->n - p->at < 3 || memcmp(p->s + p->at, "::=", 3) != 0)
+        return refuse(p, "expected ::= after the name of a rule");
     if (g->rule[rule].start >= 0) return refuse_at(p, at, "this rule is defined already");
     p->at += 3;
     skip_space(p, true);

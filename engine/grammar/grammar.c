@@ -61,7 +61,8 @@ int pg_grammar_open_gbnf(const char *text, size_t n, pg_grammar **out, pg_error 
 
 int pg_grammar_open_schema(const char *json, size_t n, pg_grammar **out, pg_error *err)
 {
-    if (!json || !out) return pg_fail(err, PG_EINVAL, "pg_grammar_open_schema needs a text and a place for the grammar");
+    if (!json || !out)
+        return pg_fail(err, PG_EINVAL, "pg_grammar_open_schema needs a text and a place for the grammar");
     pg_error why = { 0 };
     char *text = pg_schema_to_gbnf(json, n, &why);
     int rc = why.code;
@@ -91,7 +92,8 @@ int pg_grammar_check(pg_grammar *g, const char *text, size_t n, pg_error *err)
     }
     int rc = config == PG_MATCH_DEAD ? PG_GRAMMAR_DEAD : PG_GRAMMAR_ALIVE;
     if (config > 0 && pg_matcher_is_end(m, config)) rc = PG_GRAMMAR_COMPLETE;
-    if (config < 0) rc = pg_fail(err, PG_ELIMIT, "the text fits in more ways than can be followed, or is nested too deep");
+    if (config < 0)
+        rc = pg_fail(err, PG_ELIMIT, "the text fits in more ways than can be followed, or is nested too deep");
     pg_matcher_close(m);
     return rc;
 }

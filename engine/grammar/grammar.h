@@ -17,13 +17,13 @@
 
 /* Sizes that no sensible grammar reaches. */
 enum {
-    PG_GRAMMAR_MAX_TEXT = 1 << 20,   /* bytes of GBNF */
-    PG_GRAMMAR_MAX_STEPS = 1 << 18,  /* of all rules */
+    PG_GRAMMAR_MAX_TEXT = 1 << 20,  /* bytes of GBNF */
+    PG_GRAMMAR_MAX_STEPS = 1 << 18, /* of all rules */
     PG_GRAMMAR_MAX_RULES = 1 << 16,
-    PG_GRAMMAR_MAX_CLASSES = 1024,   /* different ones */
-    PG_GRAMMAR_MAX_NODES = 16384,    /* of their automata */
-    PG_GRAMMAR_MAX_REPEAT = 2000,    /* of one item in GBNF */
-    PG_GRAMMAR_MAX_NESTING = 200     /* groups in groups */
+    PG_GRAMMAR_MAX_CLASSES = 1024, /* different ones */
+    PG_GRAMMAR_MAX_NODES = 16384,  /* of their automata */
+    PG_GRAMMAR_MAX_REPEAT = 2000,  /* of one item in GBNF */
+    PG_GRAMMAR_MAX_NESTING = 200   /* groups in groups */
 };
 
 typedef enum pg_inst_op {

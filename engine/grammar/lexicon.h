@@ -25,11 +25,11 @@ typedef struct pg_trie {
 
 typedef struct pg_lexicon {
     const pg_tokenizer *tokenizer;
-    int32_t n_vocab;  /* of the model; bits of a mask, which may be more than the tokenizer has */
-    int32_t n_word;   /* 64-bit words of a mask */
-    int32_t longest;  /* bytes of the longest token that can be part of a text */
-    pg_trie all;      /* tokens that add bytes to a text */
-    uint64_t *ends;   /* [n_word] tokens that end a generation */
+    int32_t n_vocab; /* of the model; bits of a mask, which may be more than the tokenizer has */
+    int32_t n_word;  /* 64-bit words of a mask */
+    int32_t longest; /* bytes of the longest token that can be part of a text */
+    pg_trie all;     /* tokens that add bytes to a text */
+    uint64_t *ends;  /* [n_word] tokens that end a generation */
 } pg_lexicon;
 
 enum { PG_LEXICON_LONGEST = 1024 }; /* bytes; longer tokens are never let through */

@@ -12,9 +12,9 @@
 #include <string.h>
 
 enum {
-    CACHE = 128,          /* masks kept */
-    DEEP = 63,            /* frames that a mask may depend on to be found again from other states */
-    MAX_WORK = 1 << 20    /* places looked at for one mask */
+    CACHE = 128,       /* masks kept */
+    DEEP = 63,         /* frames that a mask may depend on to be found again from other states */
+    MAX_WORK = 1 << 20 /* places looked at for one mask */
 };
 
 typedef struct entry {
@@ -33,9 +33,9 @@ struct pg_masker {
     const pg_lexicon *l;
     pg_matcher *m;
     pg_runs runs;
-    int32_t *item; /* [n_item] the token that each token item names */
-    bool *match;   /* [n_item] of the token that is being taken */
-    entry *entry;  /* [CACHE] */
+    int32_t *item;  /* [n_item] the token that each token item names */
+    bool *match;    /* [n_item] of the token that is being taken */
+    entry *entry;   /* [CACHE] */
     uint64_t *bits; /* [CACHE, n_word] */
     memo *memo;     /* [max_config] */
     int32_t *path;  /* [longest + 1] configurations on the way down the trie */
@@ -182,7 +182,8 @@ static int walk(pg_masker *m, const pg_trie *t, int32_t config, int64_t work, ui
         const size_t cell = (size_t)path[node->depth - 1] * kinds + kind_of[node->byte];
         int32_t next = m->m->next[cell];
         if (next == PG_MATCH_NEW) {
-            next = m->m->work > work ? PG_MATCH_WILD : pg_matcher_take(m->m, path[node->depth - 1], kind_of[node->byte]);
+            next =
+                m->m->work > work ? PG_MATCH_WILD : pg_matcher_take(m->m, path[node->depth - 1], kind_of[node->byte]);
             if (next < 0) return next;
         }
         if (m->m->low[cell] < least) least = m->m->low[cell];

@@ -75,8 +75,7 @@ static int32_t intern(pg_matcher *m)
     }
     if (m->n_config == m->max_config || m->n_out > m->max_spot - m->n_spot) return PG_MATCH_FULL;
     bool tokens = false;
-    for (int32_t k = 0; k < m->n_out; k++)
-        tokens |= m->out[k].at >= 0 && m->g->step[m->out[k].at].op == PG_INST_TOKEN;
+    for (int32_t k = 0; k < m->n_out; k++) tokens |= m->out[k].at >= 0 && m->g->step[m->out[k].at].op == PG_INST_TOKEN;
     memcpy(m->spot + m->n_spot, m->out, size);
     m->config[m->n_config] = (pg_config){ m->n_spot, m->n_out, h, tokens };
     m->n_spot += m->n_out;
@@ -208,9 +207,9 @@ static int take_spot(pg_matcher *m, pg_spot s, int byte)
     const pg_inst *step = &m->g->step[s.at < 0 ? 0 : s.at];
     if (s.at < 0 || step->op == PG_INST_TOKEN) return 0;
     if (step->op == PG_INST_BYTE) return step->a == byte ? expand(m, s.at + 1, s.stack) : 0;
-    const int to = !s.sub            ? m->g->class[step->a].start[byte]
+    const int to = !s.sub           ? m->g->class[step->a].start[byte]
                    : byte >> 6 == 2 ? m->g->node[s.sub].child[byte & 63]
-                                     : PG_CLASS_NO;
+                                    : PG_CLASS_NO;
     if (to == PG_CLASS_DONE) return expand(m, s.at + 1, s.stack);
     return to > 0 ? add_spot(m, s.at, to, s.stack) : 0;
 }
@@ -232,7 +231,8 @@ int32_t pg_matcher_take(pg_matcher *m, int32_t config, int kind)
 
 int32_t pg_matcher_bytes(pg_matcher *m, int32_t config, const char *s, size_t n)
 {
-    for (size_t i = 0; i < n && config > 0; i++) config = pg_matcher_step(m, config, m->g->byte_kind[(unsigned char)s[i]]);
+    for (size_t i = 0; i < n && config > 0; i++)
+        config = pg_matcher_step(m, config, m->g->byte_kind[(unsigned char)s[i]]);
     return config;
 }
 

@@ -47,15 +47,15 @@ typedef struct pg_matcher {
     const pg_grammar *g;
     int32_t max_frame, max_spot, max_config;
     int32_t n_frame, n_spot, n_config;
-    pg_frame *frame;                    /* frame 0 is the empty stack */
+    pg_frame *frame; /* frame 0 is the empty stack */
     pg_spot *spot;
-    pg_config *config;                  /* configuration 0 is PG_MATCH_DEAD */
-    int32_t *frame_slot, *config_slot;  /* hashes, 0: free */
-    int32_t *next;                      /* [max_config, n_kind] */
-    int16_t *low;                       /* the same: how deep its stacks were taken off, -1: to the end */
-    int32_t start;                      /* the configuration of the empty text */
-    int32_t generation;                 /* how often the pools were emptied */
-    int64_t work;                       /* places looked at so far */
+    pg_config *config;                 /* configuration 0 is PG_MATCH_DEAD */
+    int32_t *frame_slot, *config_slot; /* hashes, 0: free */
+    int32_t *next;                     /* [max_config, n_kind] */
+    int16_t *low;                      /* the same: how deep its stacks were taken off, -1: to the end */
+    int32_t start;                     /* the configuration of the empty text */
+    int32_t generation;                /* how often the pools were emptied */
+    int64_t work;                      /* places looked at so far */
 
     pg_spot *out; /* [PG_MATCH_SPOTS] of the step that is being taken */
     int32_t n_out, out_low, stamp, n_seen;

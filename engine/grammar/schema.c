@@ -17,12 +17,11 @@ static const char common[] =
     "esc ::= [\"\\\\/bfnrt] | \"u\" ([0-9a-cA-CefEF] [0-9a-fA-F]{3} | [dD] ([0-7] [0-9a-fA-F]{2} | [89abAB] "
     "[0-9a-fA-F]{2} \"\\\\u\" [dD] [c-fC-F] [0-9a-fA-F]{2}))\n"
     "string ::= \"\\\"\" " PG_SCHEMA_CHAR "* \"\\\"\"\n";
-static const char anything[] =
-    "value ::= object | array | string | number | \"true\" | \"false\" | \"null\"\n"
-    "object ::= \"{\" ws (member (\",\" ws member)*)? \"}\"\n"
-    "member ::= string \":\" ws value ws\n"
-    "array ::= \"[\" ws (value ws (\",\" ws value ws)*)? \"]\"\n"
-    "number ::= \"-\"? (\"0\" | [1-9] [0-9]*) (\".\" [0-9]+)? ([eE] [-+]? [0-9]+)?\n";
+static const char anything[] = "value ::= object | array | string | number | \"true\" | \"false\" | \"null\"\n"
+                               "object ::= \"{\" ws (member (\",\" ws member)*)? \"}\"\n"
+                               "member ::= string \":\" ws value ws\n"
+                               "array ::= \"[\" ws (value ws (\",\" ws value ws)*)? \"]\"\n"
+                               "number ::= \"-\"? (\"0\" | [1-9] [0-9]*) (\".\" [0-9]+)? ([eE] [-+]? [0-9]+)?\n";
 
 /* ---- words ---------------------------------------------------------------------------------------------------------------- */
 
@@ -88,7 +87,8 @@ int pg_schema_number_rule(pg_schema *s, const pg_where *at)
 
 int pg_schema_finish_rule(pg_schema *s, int rule, const pg_buf *body, const pg_where *at)
 {
-    const int rc = pg_schema_put(s, &s->out, "r%d ::= %.*s\n", rule, body->n ? (int)body->n : 2, body->n ? body->data : "\"\"");
+    const int rc =
+        pg_schema_put(s, &s->out, "r%d ::= %.*s\n", rule, body->n ? (int)body->n : 2, body->n ? body->data : "\"\"");
     if (rc == PG_ELIMIT) return pg_schema_refuse(s, PG_ELIMIT, at, "the grammar would be too large");
     return rc;
 }
@@ -153,7 +153,10 @@ int pg_schema_repeat(pg_schema *s, pg_buf *b, const char *item, int64_t least, i
 
 static int hex(char c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
 }
 
 /* One step of a pointer, %HH, ~0 and ~1 resolved, into name; how many characters it had. */
@@ -179,7 +182,8 @@ static json_t *find_target(pg_schema *s, const char *ref, const pg_where *at)
     const char *p = ref;
     char name[1024];
     if (*p++ != '#' || (*p && *p != '/')) {
-        pg_schema_refuse(s, PG_EUNSUPPORTED, at, "$ref %.100s: only paths within the schema (#/$defs/name) are followed", ref);
+        pg_schema_refuse(s, PG_EUNSUPPORTED, at,
+                         "$ref %.100s: only paths within the schema (#/$defs/name) are followed", ref);
         return NULL;
     }
     while (to && *p == '/') {
@@ -217,6 +221,18 @@ static json_t *follow(pg_schema *s, json_t *schema, const pg_where *at)
 
 /* ---- schemas that hold together ----------------------------------------------------------------------------------------- */
 
+/* One more part, unless an equal one is there: what is joined with itself stays as it is, also in circles. */
+static int add_part(pg_schema *s, json_t *parts, json_t *part, const pg_where *at)
+{
+    size_t i;
+    const json_t *one;
+    if (!json_object_size(part)) return 1;
+    json_array_foreach(parts, i, one) if (json_equal(one, part)) return 1;
+    if (json_array_size(parts) >= PG_SCHEMA_PARTS)
+        return pg_schema_refuse(s, PG_ELIMIT, at, "more than %d schemas hold at once", PG_SCHEMA_PARTS);
+    return json_array_append(parts, part) ? no_memory(s) : 1;
+}
+
 /* Take a schema apart: plain keywords to `parts`, lists of alternatives to `any`. 1, 0, PG_E*. */
 static int collect(pg_schema *s, json_t *schema, json_t *parts, json_t *any, int depth, const pg_where *at)
 {
@@ -227,15 +243,16 @@ static int collect(pg_schema *s, json_t *schema, json_t *parts, json_t *any, int
     json_t *part = json_object(), *value;
     const char *key;
     int rc = part ? 1 : no_memory(s);
-    json_object_foreach(schema, key, value) {
+    json_object_foreach(schema, key, value)
+    {
         const pg_where here = { at, key, 0 };
         const bool one = !strcmp(key, "anyOf") || !strcmp(key, "oneOf");
         if (rc <= 0) break;
         if (!strcmp(key, "$ref")) {
             json_t *to = json_is_string(value) ? find_target(s, json_string_value(value), &here) : NULL;
-            rc = to                       ? collect(s, to, parts, any, depth + 1, at)
+            rc = to                      ? collect(s, to, parts, any, depth + 1, at)
                  : json_is_string(value) ? s->err->code
-                                          : pg_schema_refuse(s, PG_EINVAL, &here, "must be a string");
+                                         : pg_schema_refuse(s, PG_EINVAL, &here, "must be a string");
         } else if (one || !strcmp(key, "allOf")) {
             if (!json_is_array(value) || !json_array_size(value))
                 rc = pg_schema_refuse(s, PG_EINVAL, &here, "must be a list of schemas");
@@ -249,7 +266,7 @@ static int collect(pg_schema *s, json_t *schema, json_t *parts, json_t *any, int
             rc = json_object_set(part, key, value) ? no_memory(s) : 1;
         }
     }
-    if (rc > 0 && json_object_size(part) && json_array_append(parts, part)) rc = no_memory(s);
+    if (rc > 0) rc = add_part(s, parts, part, at);
     json_decref(part);
     return rc;
 }
@@ -276,7 +293,8 @@ static int write_any(pg_schema *s, pg_buf *b, json_t *parts, json_t *any, const 
     json_t *list = json_array_get(any, 0), *branch;
     size_t i;
     int written = 0;
-    json_array_foreach(list, i, branch) {
+    json_array_foreach(list, i, branch)
+    {
         const pg_where item = { at, NULL, i };
         json_t *joined = join(s, parts, branch, any);
         const size_t before = b->n;
@@ -301,7 +319,8 @@ static int write_choices(pg_schema *s, pg_buf *b, const pg_facts *f, const pg_wh
     json_t *value;
     int written = 0;
     json_t *plain = f->more ? own(s, json_pack("{s:O}", "allOf", f->parts)) : NULL;
-    json_array_foreach(f->choices, i, value) {
+    json_array_foreach(f->choices, i, value)
+    {
         pg_buf text = { 0 };
         int rc = pg_schema_json(s, &text, value, at), fits = 1;
         if (rc > 0 && plain) fits = rc = pg_schema_fits(s, plain, text.data, at);
@@ -317,14 +336,15 @@ static int write_choices(pg_schema *s, pg_buf *b, const pg_facts *f, const pg_wh
 
 static int write_types(pg_schema *s, pg_buf *b, const pg_facts *f, const pg_where *at)
 {
-    static int (*const writer[])(pg_schema *, pg_buf *, const pg_facts *, const pg_where *) = {
-        pg_schema_object, pg_schema_array, pg_schema_string, pg_schema_number
-    };
+    static int (*const writer[])(pg_schema *, pg_buf *, const pg_facts *,
+                                 const pg_where *) = { pg_schema_object, pg_schema_array, pg_schema_string,
+                                                       pg_schema_number };
     static const unsigned type[] = { PG_TYPE_OF_OBJECT, PG_TYPE_OF_ARRAY, PG_TYPE_OF_STRING,
                                      PG_TYPE_OF_NUMBER | PG_TYPE_OF_INTEGER };
     int rc = 1, written = 0;
     if (f->types & PG_TYPE_OF_BOOLEAN) rc = pg_schema_put(s, b, "\"true\" | \"false\""), written = 1;
-    if (rc > 0 && f->types & PG_TYPE_OF_NULL) rc = pg_schema_put(s, b, written ? " | \"null\"" : "\"null\""), written = 1;
+    if (rc > 0 && f->types & PG_TYPE_OF_NULL)
+        rc = pg_schema_put(s, b, written ? " | \"null\"" : "\"null\""), written = 1;
     for (int i = 0; rc >= 0 && i < 4; i++) {
         if (!(f->types & type[i])) continue;
         const size_t before = b->n;
@@ -393,7 +413,8 @@ static int find_rule(pg_schema *s, json_t *schema, int *rule, const pg_where *at
 int pg_schema_refer(pg_schema *s, pg_buf *b, json_t *schema, const pg_where *at)
 {
     int rule = -1;
-    if (s->depth >= PG_SCHEMA_NESTING) return pg_schema_refuse(s, PG_ELIMIT, at, "nested deeper than %d", PG_SCHEMA_NESTING);
+    if (s->depth >= PG_SCHEMA_NESTING)
+        return pg_schema_refuse(s, PG_ELIMIT, at, "nested deeper than %d", PG_SCHEMA_NESTING);
     schema = follow(s, schema, at);
     if (!schema) return s->err->code;
     s->depth++;
@@ -420,8 +441,8 @@ static char *translate(json_t *root, json_t *schema, int depth, const pg_where *
     int rc = s.known && s.owned ? pg_schema_refer(&s, &top, schema, at) : no_memory(&s);
     if (rc == 0) rc = pg_fail(err, PG_EINVAL, "JSON schema: nothing fits: %s", s.why);
     if (rc > 0)
-        rc = pg_schema_put(&s, &all, "root ::= %.*s\n%.*s%s%s", (int)top.n, top.data, (int)s.out.n, s.out.n ? s.out.data : "",
-                           common, s.uses_value ? anything : "");
+        rc = pg_schema_put(&s, &all, "root ::= %.*s\n%.*s%s%s", (int)top.n, top.data, (int)s.out.n,
+                           s.out.n ? s.out.data : "", common, s.uses_value ? anything : "");
     json_decref(s.known);
     json_decref(s.owned);
     free(s.out.data);
@@ -436,7 +457,8 @@ int pg_schema_fits(pg_schema *s, json_t *schema, const char *text, const pg_wher
     json_t *bare = json_deep_copy(schema), *part;
     size_t i;
     int rc = bare ? 1 : no_memory(s);
-    json_array_foreach(json_object_get(bare, "allOf"), i, part) {
+    json_array_foreach(json_object_get(bare, "allOf"), i, part)
+    {
         json_object_del(part, "enum");
         json_object_del(part, "const");
     }

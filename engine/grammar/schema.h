@@ -10,8 +10,9 @@
 #include "grammar.h"
 
 enum {
-    PG_SCHEMA_NESTING = 100,       /* schemas in schemas */
+    PG_SCHEMA_NESTING = 100, /* schemas in schemas */
     PG_SCHEMA_RULES = 20000,
+    PG_SCHEMA_PARTS = 256,         /* that hold at one place */
     PG_SCHEMA_COUNT = 1 << 20,     /* bounds of lengths and items at most */
     PG_SCHEMA_COMPARED = 64 << 20, /* bytes of schemas that are compared to find equal ones */
     PG_SCHEMA_NO_LIMIT = -1
@@ -19,13 +20,13 @@ enum {
 
 typedef struct pg_schema {
     json_t *root;
-    json_t *known;  /* text of a schema -> number of its rule, -1: nothing fits */
-    json_t *owned;  /* schemas made here, kept as long as this */
-    pg_buf out;     /* finished rules */
+    json_t *known; /* text of a schema -> number of its rule, -1: nothing fits */
+    json_t *owned; /* schemas made here, kept as long as this */
+    pg_buf out;    /* finished rules */
     int n_rule, depth;
     size_t compared;
     bool uses_value;
-    char why[256];  /* what left nothing that fits, last */
+    char why[256]; /* what left nothing that fits, last */
     pg_error *err;
 } pg_schema;
 
@@ -36,8 +37,16 @@ typedef struct pg_where {
     size_t index;
 } pg_where;
 
-enum { PG_TYPE_OF_NULL = 1, PG_TYPE_OF_BOOLEAN = 2, PG_TYPE_OF_OBJECT = 4, PG_TYPE_OF_ARRAY = 8, PG_TYPE_OF_NUMBER = 16,
-       PG_TYPE_OF_STRING = 32, PG_TYPE_OF_INTEGER = 64, PG_TYPE_OF_ANY = 63 };
+enum {
+    PG_TYPE_OF_NULL = 1,
+    PG_TYPE_OF_BOOLEAN = 2,
+    PG_TYPE_OF_OBJECT = 4,
+    PG_TYPE_OF_ARRAY = 8,
+    PG_TYPE_OF_NUMBER = 16,
+    PG_TYPE_OF_STRING = 32,
+    PG_TYPE_OF_INTEGER = 64,
+    PG_TYPE_OF_ANY = 63
+};
 
 /* A bound of numbers. */
 typedef struct pg_bound {
@@ -47,7 +56,7 @@ typedef struct pg_bound {
 
 /* What all the schemas that hold at one place say together. */
 typedef struct pg_facts {
-    unsigned types; /* PG_TYPE_OF_*; INTEGER only without NUMBER */
+    unsigned types;  /* PG_TYPE_OF_*; INTEGER only without NUMBER */
     json_t *choices; /* enum and const; NULL: none */
     bool more;       /* there are keywords beside type, enum and const */
     pg_bound low, high;

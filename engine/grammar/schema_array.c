@@ -8,7 +8,8 @@ static json_t *schemas_of(const pg_facts *f, size_t i)
 {
     json_t *list = json_array(), *part;
     size_t p;
-    json_array_foreach(f->parts, p, part) {
+    json_array_foreach(f->parts, p, part)
+    {
         json_t *fixed = json_object_get(part, "prefixItems");
         json_t *schema = i < json_array_size(fixed) ? json_array_get(fixed, i) : json_object_get(part, "items");
         if (!schema && json_array_size(f->parts) == 1) schema = json_object_get(part, "unevaluatedItems");
@@ -21,7 +22,8 @@ static size_t count_fixed(const pg_facts *f)
 {
     size_t most = 0, p;
     json_t *part;
-    json_array_foreach(f->parts, p, part) {
+    json_array_foreach(f->parts, p, part)
+    {
         const size_t n = json_array_size(json_object_get(part, "prefixItems"));
         if (n > most) most = n;
     }
@@ -38,7 +40,8 @@ static int write_item(pg_schema *s, pg_buf *b, const pg_facts *f, size_t i, cons
 }
 
 /* Behind n items: as many further ones as the bounds want. */
-static int write_rest(pg_schema *s, pg_buf *b, const char *item, int64_t n, int64_t least, int64_t most, const pg_where *at)
+static int write_rest(pg_schema *s, pg_buf *b, const char *item, int64_t n, int64_t least, int64_t most,
+                      const pg_where *at)
 {
     pg_buf more = { 0 };
     int rc = pg_schema_put(s, &more, "(\",\" ws %s)", item);
@@ -80,7 +83,8 @@ int pg_schema_array(pg_schema *s, pg_buf *b, const pg_facts *f, const pg_where *
     n = json_array_size(items);
     if (rc > 0 && (most < 0 || most > (int64_t)n)) rc = write_item(s, &rest, f, SIZE_MAX, at);
     if (rc == 0) most = (int64_t)n, rc = 1;
-    if (rc > 0 && most >= 0 && least > most) rc = pg_schema_nothing(s, at, "minItems is above what maxItems and items leave");
+    if (rc > 0 && most >= 0 && least > most)
+        rc = pg_schema_nothing(s, at, "minItems is above what maxItems and items leave");
     body.n = 0;
     if (rc > 0) rc = write_rest(s, &body, rest.n ? rest.data : "", (int64_t)n, least, most, at);
     for (size_t i = n; rc > 0 && i-- > 0;) { /* each fixed item leads to a rule for what follows */
@@ -88,7 +92,8 @@ int pg_schema_array(pg_schema *s, pg_buf *b, const pg_facts *f, const pg_where *
         body.n = 0;
         rc = next < 0 ? next
                       : pg_schema_put(s, &body, "%s%s r%d%s", i ? "\",\" ws " : "",
-                                      json_string_value(json_array_get(items, i)), next, (int64_t)i >= least ? " | \"\"" : "");
+                                      json_string_value(json_array_get(items, i)), next,
+                                      (int64_t)i >= least ? " | \"\"" : "");
     }
     if (rc > 0) rc = pg_schema_put(s, b, "\"[\" ws (%.*s) \"]\"", (int)body.n, body.n ? body.data : "");
     json_decref(items);

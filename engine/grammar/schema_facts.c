@@ -13,10 +13,11 @@ static int no_memory(pg_schema *s)
 
 bool pg_schema_is_remark(const char *key)
 {
-    static const char *const remark[] = { "title",       "description", "default",         "examples",         "example",
-                                          "$schema",     "$id",         "$comment",        "deprecated",       "readOnly",
-                                          "writeOnly",   "$defs",       "definitions",     "$anchor",          "$vocabulary",
-                                          "contentMediaType", "contentEncoding", "contentSchema", "strict" };
+    static const char *const remark[] = { "title",           "description",   "default",     "examples",
+                                          "example",         "$schema",       "$id",         "$comment",
+                                          "deprecated",      "readOnly",      "writeOnly",   "$defs",
+                                          "definitions",     "$anchor",       "$vocabulary", "contentMediaType",
+                                          "contentEncoding", "contentSchema", "strict" };
     for (size_t i = 0; i < sizeof remark / sizeof *remark; i++)
         if (!strcmp(key, remark[i])) return true;
     return key[0] == 'x' && key[1] == '-';
@@ -29,8 +30,8 @@ static unsigned type_of_name(const char *name)
     static const struct {
         const char *name;
         unsigned type;
-    } all[] = { { "null", PG_TYPE_OF_NULL },     { "boolean", PG_TYPE_OF_BOOLEAN }, { "object", PG_TYPE_OF_OBJECT },
-                { "array", PG_TYPE_OF_ARRAY },   { "number", PG_TYPE_OF_NUMBER },   { "string", PG_TYPE_OF_STRING },
+    } all[] = { { "null", PG_TYPE_OF_NULL },      { "boolean", PG_TYPE_OF_BOOLEAN }, { "object", PG_TYPE_OF_OBJECT },
+                { "array", PG_TYPE_OF_ARRAY },    { "number", PG_TYPE_OF_NUMBER },   { "string", PG_TYPE_OF_STRING },
                 { "integer", PG_TYPE_OF_INTEGER } };
     for (size_t i = 0; name && i < sizeof all / sizeof *all; i++)
         if (!strcmp(name, all[i].name)) return all[i].type;
@@ -44,7 +45,8 @@ static unsigned type_of_value(const json_t *value)
     case JSON_ARRAY: return PG_TYPE_OF_ARRAY;
     case JSON_STRING: return PG_TYPE_OF_STRING;
     case JSON_INTEGER: return PG_TYPE_OF_INTEGER;
-    case JSON_REAL: return floor(json_real_value(value)) == json_real_value(value) ? PG_TYPE_OF_INTEGER : PG_TYPE_OF_NUMBER;
+    case JSON_REAL:
+        return floor(json_real_value(value)) == json_real_value(value) ? PG_TYPE_OF_INTEGER : PG_TYPE_OF_NUMBER;
     case JSON_TRUE:
     case JSON_FALSE: return PG_TYPE_OF_BOOLEAN;
     default: return PG_TYPE_OF_NULL;
@@ -73,8 +75,9 @@ static int read_type(pg_schema *s, pg_facts *f, json_t *value, const pg_where *a
         const json_t *name = json_is_array(value) ? json_array_get(value, i) : value;
         const unsigned type = type_of_name(json_string_value(name));
         if (!type)
-            return pg_schema_refuse(s, PG_EINVAL, at, "%.60s is no type: expected null, boolean, object, array, number, "
-                                                      "string, integer or a list of them",
+            return pg_schema_refuse(s, PG_EINVAL, at,
+                                    "%.60s is no type: expected null, boolean, object, array, number, "
+                                    "string, integer or a list of them",
                                     json_is_string(name) ? json_string_value(name) : "this");
         types |= type;
     }
@@ -89,7 +92,8 @@ static int read_choices(pg_schema *s, pg_facts *f, json_t *list, const pg_where 
     json_t *both = json_array(), *value;
     size_t i;
     int rc = both ? 1 : no_memory(s);
-    json_array_foreach(list, i, value) {
+    json_array_foreach(list, i, value)
+    {
         bool fits = !f->choices;
         for (size_t k = 0; !fits && k < json_array_size(f->choices); k++)
             fits = json_equal(json_array_get(f->choices, k), value);
@@ -130,7 +134,8 @@ static int read_most(pg_schema *s, const json_t *value, int64_t *most, const pg_
 static int read_bound(pg_schema *s, pg_bound *bound, const json_t *value, bool strict, int sign, const pg_where *at)
 {
     if (!json_is_number(value)) return pg_schema_refuse(s, PG_EINVAL, at, "must be a number");
-    const double x = json_number_value(value) * sign, y = bound->value ? json_number_value(bound->value) * sign : -INFINITY;
+    const double x = json_number_value(value) * sign,
+                 y = bound->value ? json_number_value(bound->value) * sign : -INFINITY;
     if (x > y || (x == y && strict)) *bound = (pg_bound){ value, strict };
     return 1;
 }
@@ -150,7 +155,8 @@ static int read_required(pg_schema *s, pg_facts *f, json_t *value, const pg_wher
     size_t i;
     json_t *name;
     if (!json_is_array(value)) return pg_schema_refuse(s, PG_EINVAL, at, "must be a list of names");
-    json_array_foreach(value, i, name) {
+    json_array_foreach(value, i, name)
+    {
         bool known = false;
         if (!json_is_string(name)) return pg_schema_refuse(s, PG_EINVAL, at, "must be a list of names");
         for (size_t k = 0; !known && k < json_array_size(f->required); k++)
@@ -181,7 +187,9 @@ static int expect(pg_schema *s, const json_t *value, kind k, const pg_where *at)
                                   : json_is_object(value) || json_is_boolean(value);
     return fine ? 1
                 : pg_schema_refuse(s, PG_EINVAL, at, "must be %s",
-                                   k == OBJECT ? "an object" : k == LIST ? "a list" : "a schema");
+                                   k == OBJECT ? "an object"
+                                   : k == LIST ? "a list"
+                                               : "a schema");
 }
 
 static int read_more(pg_schema *s, pg_facts *f, const char *key, json_t *value, const pg_where *at)

@@ -66,7 +66,8 @@ static int bound_of(pg_schema *s, const pg_bound *bound, decimal *d, const pg_wh
         snprintf(text, sizeof text, "%lld", (long long)json_integer_value(bound->value));
     else
         shortest(json_real_value(bound->value), text, sizeof text);
-    if (!read_decimal(text, d)) return pg_schema_refuse(s, PG_EUNSUPPORTED, at, "the bound %s has too many digits", text);
+    if (!read_decimal(text, d))
+        return pg_schema_refuse(s, PG_EUNSUPPORTED, at, "the bound %s has too many digits", text);
     d->strict = bound->strict;
     return 1;
 }
@@ -300,7 +301,8 @@ static int put_wholes(pg_schema *s, pg_buf *b, size_t begin, const decimal *low,
 /* Both signs of a range. */
 static int put_signs(pg_schema *s, pg_buf *b, decimal low, decimal high, bool whole)
 {
-    int (*const put)(pg_schema *, pg_buf *, size_t, const decimal *, const decimal *) = whole ? put_wholes : put_decimals;
+    int (*const put)(pg_schema *, pg_buf *, size_t, const decimal *, const decimal *) =
+        whole ? put_wholes : put_decimals;
     const size_t begin = b->n;
     int rc = 1;
     if (is_zero(&low)) low.negative = false;
@@ -328,7 +330,8 @@ enum { MOST_LISTED = 2000, MOST_REMAINDERS = 100 };
 /* All multiples within bounds, one by one. */
 static int list_multiples(pg_schema *s, pg_buf *b, const pg_facts *f, int64_t of, const pg_where *at)
 {
-    const double low = ceil(json_number_value(f->low.value) / (double)of), high = floor(json_number_value(f->high.value) / (double)of);
+    const double low = ceil(json_number_value(f->low.value) / (double)of),
+                 high = floor(json_number_value(f->high.value) / (double)of);
     if (fabs(low) > 1e9 || fabs(high) > 1e9 || high - low > MOST_LISTED)
         return pg_schema_refuse(s, PG_EUNSUPPORTED, at, "more than %d multiples lie within the bounds", MOST_LISTED);
     const size_t begin = b->n;
@@ -360,7 +363,8 @@ static int put_remainders(pg_schema *s, pg_buf *b, int of, const pg_where *at)
     }
     free(body.data);
     if (rc > 0) rc = pg_schema_put(s, b, "\"0\" | \"-\"? (");
-    for (int d = 1; rc > 0 && d < 10; d++) rc = pg_schema_put(s, b, "%s\"%d\" r%d", d > 1 ? " | " : "", d, rule[d % of]);
+    for (int d = 1; rc > 0 && d < 10; d++)
+        rc = pg_schema_put(s, b, "%s\"%d\" r%d", d > 1 ? " | " : "", d, rule[d % of]);
     return rc > 0 ? pg_schema_put(s, b, ")") : rc;
 }
 
@@ -372,10 +376,12 @@ static int put_multiples(pg_schema *s, pg_buf *b, const pg_facts *f, const pg_wh
         if (of == pow(10, -places) && f->types & PG_TYPE_OF_NUMBER && !f->low.value && !f->high.value)
             return pg_schema_put(s, b, "\"-\"? (\"0\" | [1-9] [0-9]*) (\".\" [0-9]{1,%d})?", places);
     if (of != floor(of) || of > 1e6)
-        return pg_schema_refuse(s, PG_EUNSUPPORTED, &here, "only whole numbers, and 0.1, 0.01 ... without bounds, can be held");
+        return pg_schema_refuse(s, PG_EUNSUPPORTED, &here,
+                                "only whole numbers, and 0.1, 0.01 ... without bounds, can be held");
     if (f->low.value && f->high.value) return list_multiples(s, b, f, (int64_t)of, &here);
     if (f->low.value || f->high.value || of > MOST_REMAINDERS)
-        return pg_schema_refuse(s, PG_EUNSUPPORTED, &here, "needs both bounds, or none and %d at most", MOST_REMAINDERS);
+        return pg_schema_refuse(s, PG_EUNSUPPORTED, &here, "needs both bounds, or none and %d at most",
+                                MOST_REMAINDERS);
     return put_remainders(s, b, (int)of, &here);
 }
 
@@ -384,8 +390,8 @@ int pg_schema_number(pg_schema *s, pg_buf *b, const pg_facts *f, const pg_where 
     const bool whole = !(f->types & PG_TYPE_OF_NUMBER);
     const char *exponent = "(\".\" [0-9]+)? ([eE] [-+]? [0-9]+)?";
     decimal low, high;
-    static const char *const formats[] = { "int32", "int64", "float", "double", "date", "time", "date-time",
-                                           "uuid", "ipv4", "ipv6", "email", "hostname", "uri" };
+    static const char *const formats[] = { "int32", "int64", "float", "double", "date",     "time", "date-time",
+                                           "uuid",  "ipv4",  "ipv6",  "email",  "hostname", "uri" };
     bool known = !f->format;
     for (size_t i = 0; !known && i < sizeof formats / sizeof *formats; i++) known = !strcmp(f->format, formats[i]);
     if (!known) return pg_schema_refuse(s, PG_EUNSUPPORTED, at, "the format %.60s is not known", f->format);
@@ -403,7 +409,8 @@ int pg_schema_number(pg_schema *s, pg_buf *b, const pg_facts *f, const pg_where 
     }
     if (f->low.value && f->high.value) {
         const double x = json_number_value(f->low.value), y = json_number_value(f->high.value);
-        if (x > y || (x == y && (f->low.strict || f->high.strict))) return pg_schema_nothing(s, at, "the bounds leave no number");
+        if (x > y || (x == y && (f->low.strict || f->high.strict)))
+            return pg_schema_nothing(s, at, "the bounds leave no number");
     }
     rc = put_signs(s, b, low, high, whole);
     return rc == 0 ? pg_schema_nothing(s, at, "the bounds leave no number") : rc;

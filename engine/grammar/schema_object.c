@@ -9,8 +9,8 @@
 #include <string.h>
 
 typedef struct members {
-    json_t *name;  /* array of names, declared or required */
-    pg_buf extra;  /* a further member; empty: none */
+    json_t *name; /* array of names, declared or required */
+    pg_buf extra; /* a further member; empty: none */
     pg_buf first, later;
     int64_t n_required;
 } members;
@@ -42,7 +42,8 @@ static int list_names(pg_schema *s, const pg_facts *f, members *m)
         if (json_object_set_new(known, key, json_true()) || json_array_append_new(m->name, json_string(key)))
             rc = no_memory(s);
     }
-    json_array_foreach(f->required, i, name) {
+    json_array_foreach(f->required, i, name)
+    {
         if (rc <= 0 || json_object_get(known, json_string_value(name))) continue;
         if (json_array_append(m->name, name)) rc = no_memory(s);
     }
@@ -62,7 +63,8 @@ static json_t *schemas_of(const pg_facts *f, const char *name)
 {
     json_t *list = json_array(), *part;
     size_t i;
-    json_array_foreach(f->parts, i, part) {
+    json_array_foreach(f->parts, i, part)
+    {
         json_t *schema = name ? json_object_get(json_object_get(part, "properties"), name) : NULL;
         if (!schema) schema = further_of(f, part);
         if (schema && list) json_array_append(list, schema);
@@ -94,13 +96,15 @@ static int write_others(pg_schema *s, const text *list, size_t n, size_t from, i
 {
     pg_buf body = { 0 }, children = { 0 };
     bool escapes = true;
-    if (depth > 200) return pg_schema_refuse(s, PG_EUNSUPPORTED, at, "names of more than 200 characters beside further ones");
+    if (depth > 200)
+        return pg_schema_refuse(s, PG_EUNSUPPORTED, at, "names of more than 200 characters beside further ones");
     const size_t ends = n && list[0].n == from; /* one of them is complete here, so ours must not be */
     int rc = pg_schema_put(s, &body, "%s", ends ? "" : "| ");
     for (size_t i = ends, end; rc > 0 && i < n; i = end) {
         uint32_t point;
         const size_t size = pg_utf8_read(list[i].s + from, list[i].n - from, &point);
-        for (end = i + 1; end < n && list[end].n >= from + size && !memcmp(list[end].s + from, list[i].s + from, size);) end++;
+        for (end = i + 1; end < n && list[end].n >= from + size && !memcmp(list[end].s + from, list[i].s + from, size);)
+            end++;
         const int rule = write_others(s, list + i, end - i, from + size, depth + 1, at);
         if (rule < 0) rc = rule;
         pg_buf json = { 0 };
@@ -153,8 +157,10 @@ static int add_patterns(pg_schema *s, const pg_facts *f, members *m, json_t *pat
     json_t *schema, *first = NULL, *name;
     const char *pattern;
     size_t i;
-    if (json_array_size(f->parts) > 1) return pg_schema_refuse(s, PG_EUNSUPPORTED, at, "cannot be joined with other schemas");
-    json_object_foreach(patterns, pattern, schema) {
+    if (json_array_size(f->parts) > 1)
+        return pg_schema_refuse(s, PG_EUNSUPPORTED, at, "cannot be joined with other schemas");
+    json_object_foreach(patterns, pattern, schema)
+    {
         const pg_where here = { at, pattern, 0 };
         pg_buf key = { 0 }, value = { 0 };
         if (first && !json_equal(first, schema))
@@ -162,13 +168,15 @@ static int add_patterns(pg_schema *s, const pg_facts *f, members *m, json_t *pat
         first = schema;
         json_t *fits = json_pack("{s:s,s:s}", "type", "string", "pattern", pattern);
         int rc = fits ? 1 : no_memory(s);
-        json_array_foreach(m->name, i, name) {
+        json_array_foreach(m->name, i, name)
+        {
             pg_buf json = { 0 };
             if (rc > 0) rc = pg_schema_json(s, &json, name, &here);
             if (rc > 0) rc = pg_schema_fits(s, fits, json.data, &here);
             free(json.data);
             if (rc > 0)
-                rc = pg_schema_refuse(s, PG_EUNSUPPORTED, &here, "the declared name %.60s matches", json_string_value(name));
+                rc = pg_schema_refuse(s, PG_EUNSUPPORTED, &here, "the declared name %.60s matches",
+                                      json_string_value(name));
             if (rc == 0) rc = 1;
         }
         if (rc > 0) rc = pg_schema_put(s, &key, "\"\\\"\" ");
@@ -190,7 +198,8 @@ static int write_extra(pg_schema *s, const pg_facts *f, members *m, const pg_whe
     pg_buf name = { 0 }, value = { 0 };
     size_t i;
     int rc = list && names ? 1 : no_memory(s), patterns = 0;
-    json_array_foreach(f->parts, i, part) {
+    json_array_foreach(f->parts, i, part)
+    {
         const pg_where here = { at, "patternProperties", 0 };
         json_t *p = json_object_get(part, "patternProperties"), *n = json_object_get(part, "propertyNames");
         if (rc > 0 && json_object_size(p)) rc = add_patterns(s, f, m, p, &here), patterns = 1;
@@ -201,7 +210,8 @@ static int write_extra(pg_schema *s, const pg_facts *f, members *m, const pg_whe
     if (rc > 0 && !patterns) rc = pg_schema_refer_all(s, &value, list, &further);
     if (rc > 0 && !patterns && json_array_size(names)) {
         json_array_append_new(names, json_pack("{s:s}", "type", "string"));
-        if (json_array_size(m->name)) rc = pg_schema_refuse(s, PG_EUNSUPPORTED, &naming, "cannot be held beside declared names");
+        if (json_array_size(m->name))
+            rc = pg_schema_refuse(s, PG_EUNSUPPORTED, &naming, "cannot be held beside declared names");
         if (rc > 0) rc = pg_schema_refer_all(s, &name, names, &naming);
     } else if (rc > 0 && !patterns) {
         rc = write_other_name(s, &name, m, &further);
@@ -259,7 +269,8 @@ static int begin_chains(pg_schema *s, members *m, const pg_facts *f, const pg_wh
 /* One declared member before what both chains have so far. */
 static int lengthen(pg_schema *s, members *m, const pg_buf *member, bool required, const pg_where *at)
 {
-    const int later = pg_schema_rule(s, &m->later, at), first = later < 0 || required ? later : pg_schema_rule(s, &m->first, at);
+    const int later = pg_schema_rule(s, &m->later, at),
+              first = later < 0 || required ? later : pg_schema_rule(s, &m->first, at);
     if (first < 0) return first;
     m->later.n = m->first.n = 0;
     const int n = (int)member->n;
@@ -275,9 +286,11 @@ static int check_count(pg_schema *s, const pg_facts *f, const members *m, const 
     const int64_t n = (int64_t)json_array_size(m->name), required = m->n_required;
     if (f->max_members >= 0 && f->max_members < (required > f->min_members ? required : f->min_members))
         return pg_schema_nothing(s, at, "maxProperties is below minProperties or what is required");
-    if (!n && !m->extra.n && f->min_members > 0) return pg_schema_nothing(s, at, "no property is allowed, and one is needed");
+    if (!n && !m->extra.n && f->min_members > 0)
+        return pg_schema_nothing(s, at, "no property is allowed, and one is needed");
     if (!n || (f->min_members <= required && (f->max_members < 0 || (!m->extra.n && n <= f->max_members)))) return 1;
-    return pg_schema_refuse(s, PG_EUNSUPPORTED, at, "minProperties and maxProperties cannot be held beside declared names");
+    return pg_schema_refuse(s, PG_EUNSUPPORTED, at,
+                            "minProperties and maxProperties cannot be held beside declared names");
 }
 
 int pg_schema_object(pg_schema *s, pg_buf *b, const pg_facts *f, const pg_where *at)

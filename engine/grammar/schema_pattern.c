@@ -29,8 +29,8 @@ typedef struct span {
 
 static int refuse(const pattern *p, const char *why)
 {
-    return pg_schema_refuse(p->s, PG_EUNSUPPORTED, p->at, "%s, at character %d of %.100s", why, (int)(p->c - p->text) + 1,
-                            p->text);
+    return pg_schema_refuse(p->s, PG_EUNSUPPORTED, p->at, "%s, at character %d of %.100s", why,
+                            (int)(p->c - p->text) + 1, p->text);
 }
 
 static int64_t limited(int64_t n)
@@ -86,7 +86,7 @@ static int add_shorthand(const pattern *p, set *c, char letter)
 {
     static const pg_points digit[] = { { '0', '9' } };
     static const pg_points word[] = { { '0', '9' }, { 'A', 'Z' }, { '_', '_' }, { 'a', 'z' } };
-    static const pg_points space[] = { { 9, 13 },         { ' ', ' ' },       { 0xa0, 0xa0 },     { 0x1680, 0x1680 },
+    static const pg_points space[] = { { 9, 13 },          { ' ', ' ' },       { 0xa0, 0xa0 },     { 0x1680, 0x1680 },
                                        { 0x2000, 0x200a }, { 0x2028, 0x2029 }, { 0x202f, 0x202f }, { 0x205f, 0x205f },
                                        { 0x3000, 0x3000 }, { 0xfeff, 0xfeff } };
     const char low = (char)(letter | 0x20);

@@ -57,7 +57,8 @@ int pg_schema_json(pg_schema *s, pg_buf *b, const json_t *value, const pg_where 
     case JSON_STRING: return put_string(s, b, json_string_value(value), json_string_length(value));
     case JSON_ARRAY:
         rc = pg_schema_put(s, b, "[");
-        json_array_foreach(value, i, member) {
+        json_array_foreach(value, i, member)
+        {
             if (rc > 0 && i) rc = pg_schema_put(s, b, ",");
             if (rc > 0) rc = pg_schema_json(s, b, member, at);
         }
@@ -66,7 +67,8 @@ int pg_schema_json(pg_schema *s, pg_buf *b, const json_t *value, const pg_where 
     }
     rc = pg_schema_put(s, b, "{");
     bool first = true;
-    json_object_foreach((json_t *)(uintptr_t)value, key, member) {
+    json_object_foreach((json_t *)(uintptr_t)value, key, member)
+    {
         if (rc > 0 && !first) rc = pg_schema_put(s, b, ",");
         if (rc > 0) rc = put_string(s, b, key, strlen(key));
         if (rc > 0) rc = pg_schema_put(s, b, ":");
@@ -80,12 +82,11 @@ int pg_schema_json(pg_schema *s, pg_buf *b, const json_t *value, const pg_where 
 
 #define TWO "[0-9] [0-9]"
 #define LEAP "(\"0\" [48] | [2468] [048] | [13579] [26])"
-#define MONTHS_DAYS                                                                                         \
-    "((\"0\" [13578] | \"1\" [02]) \"-\" (\"0\" [1-9] | [12] [0-9] | \"3\" [01])"                           \
-    " | (\"0\" [469] | \"11\") \"-\" (\"0\" [1-9] | [12] [0-9] | \"30\")"                                   \
+#define MONTHS_DAYS                                                               \
+    "((\"0\" [13578] | \"1\" [02]) \"-\" (\"0\" [1-9] | [12] [0-9] | \"3\" [01])" \
+    " | (\"0\" [469] | \"11\") \"-\" (\"0\" [1-9] | [12] [0-9] | \"30\")"         \
     " | \"02-\" (\"0\" [1-9] | \"1\" [0-9] | \"2\" [0-8]))"
-#define DATE                                                                                                 \
-    "(" TWO " " TWO " \"-\" " MONTHS_DAYS " | (" TWO " " LEAP " | (" LEAP " | \"00\") \"00\") \"-02-29\")"
+#define DATE "(" TWO " " TWO " \"-\" " MONTHS_DAYS " | (" TWO " " LEAP " | (" LEAP " | \"00\") \"00\") \"-02-29\")"
 #define HOUR_MINUTE "([01] [0-9] | \"2\" [0-3]) \":\" [0-5] [0-9]"
 #define TIME HOUR_MINUTE " \":\" [0-5] [0-9] (\".\" [0-9]+)? (\"Z\" | [-+] " HOUR_MINUTE ")"
 #define HEX(n) "[0-9a-fA-F]{" #n "}"
@@ -111,7 +112,8 @@ static const struct {
       2, 39 },
     { "email", "[a-zA-Z0-9._%+-]+ \"@\" " LABEL " (\".\" " LABEL ")+", 5, PG_SCHEMA_NO_LIMIT },
     { "hostname", LABEL " (\".\" " LABEL ")*", 1, PG_SCHEMA_NO_LIMIT },
-    { "uri", "[a-zA-Z] [a-zA-Z0-9+.-]* \":\" ([a-zA-Z0-9._~:/?#@!$&'()*+,;=-] | \"%\" " HEX(2) ")+", 3, PG_SCHEMA_NO_LIMIT },
+    { "uri", "[a-zA-Z] [a-zA-Z0-9+.-]* \":\" ([a-zA-Z0-9._~:/?#@!$&'()*+,;=-] | \"%\" " HEX(2) ")+", 3,
+      PG_SCHEMA_NO_LIMIT },
 };
 
 static int put_format(pg_schema *s, pg_buf *b, const pg_facts *f, const pg_where *at)
@@ -125,9 +127,9 @@ static int put_format(pg_schema *s, pg_buf *b, const pg_facts *f, const pg_where
             return pg_schema_refuse(s, PG_EUNSUPPORTED, &here, "cannot be joined with these lengths");
         return pg_schema_put(s, b, "\"\\\"\" %s \"\\\"\"", formats[i].inside);
     }
-    return pg_schema_refuse(s, PG_EUNSUPPORTED, &here,
-                            "%.60s is not known: expected date, time, date-time, uuid, ipv4, ipv6, email, hostname or uri",
-                            f->format);
+    return pg_schema_refuse(
+        s, PG_EUNSUPPORTED, &here,
+        "%.60s is not known: expected date, time, date-time, uuid, ipv4, ipv6, email, hostname or uri", f->format);
 }
 
 static bool is_of_numbers(const char *format)
@@ -140,7 +142,8 @@ static bool is_of_numbers(const char *format)
 
 int pg_schema_string(pg_schema *s, pg_buf *b, const pg_facts *f, const pg_where *at)
 {
-    if (f->max_length >= 0 && f->min_length > f->max_length) return pg_schema_nothing(s, at, "minLength is above maxLength");
+    if (f->max_length >= 0 && f->min_length > f->max_length)
+        return pg_schema_nothing(s, at, "minLength is above maxLength");
     if (f->format && !is_of_numbers(f->format)) return put_format(s, b, f, at);
     if (!f->pattern && !f->min_length && f->max_length < 0) return pg_schema_put(s, b, "string");
     int rc = pg_schema_put(s, b, "\"\\\"\"");

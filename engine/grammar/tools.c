@@ -15,7 +15,8 @@ static bool move_references(json_t *value, const char *place)
     json_t *member;
     bool fine = true;
     json_array_foreach(value, i, member) fine = fine && move_references(member, place);
-    json_object_foreach(value, key, member) {
+    json_object_foreach(value, key, member)
+    {
         const char *ref = !strcmp(key, "$ref") ? json_string_value(member) : NULL;
         if (ref && ref[0] == '#')
             fine = fine && !json_object_set_new(value, key, json_sprintf("%s%s", place, ref + 1));
@@ -51,13 +52,15 @@ int pg_grammar_open_tools(const char *json, size_t n, pg_grammar **out, pg_error
 {
     pg_error why = { 0 };
     if (!json || !out) return pg_fail(err, PG_EINVAL, "pg_grammar_open_tools needs a text and a place for the grammar");
-    if (n > PG_GRAMMAR_MAX_TEXT) return pg_fail(err, PG_ELIMIT, "the list of tools has %zu bytes: at most %d", n, PG_GRAMMAR_MAX_TEXT);
+    if (n > PG_GRAMMAR_MAX_TEXT)
+        return pg_fail(err, PG_ELIMIT, "the list of tools has %zu bytes: at most %d", n, PG_GRAMMAR_MAX_TEXT);
     json_t *tools = pg_json_parse(json, n, "tools", &why), *tool, *calls = json_array();
     size_t i;
     int rc = why.code;
     if (rc >= 0 && (!json_is_array(tools) || !json_array_size(tools)))
         rc = pg_fail(&why, PG_EINVAL, "tools: expected a list of at least one tool");
-    json_array_foreach(tools, i, tool) {
+    json_array_foreach(tools, i, tool)
+    {
         json_t *call = rc >= 0 ? call_of(tool, i, &why) : NULL;
         if (call && json_array_append_new(calls, call)) pg_fail(&why, PG_EMEMORY, "not enough memory for a schema");
         rc = why.code;

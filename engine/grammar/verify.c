@@ -57,8 +57,8 @@ static needs needs_of(const pg_grammar *g, int32_t i, bool empty)
 }
 
 typedef struct solver {
-    bool *holds;               /* [n_step] */
-    int32_t *first, *user;     /* steps that need a step: user[first[i] .. first[i + 1]) */
+    bool *holds;           /* [n_step] */
+    int32_t *first, *user; /* steps that need a step: user[first[i] .. first[i + 1]) */
     int32_t *todo;
     int32_t n_todo;
 } solver;
@@ -249,7 +249,7 @@ int pg_grammar_verify(pg_grammar *g, bool prune, pg_error *err)
                  .user = malloc(4 * n * sizeof *s.user),
                  .todo = malloc(n * sizeof *s.todo) };
     int rc = s.holds && s.first && s.user && s.todo ? verify_with(g, &s, prune, err)
-                                                     : pg_fail(err, PG_EMEMORY, "not enough memory for a grammar");
+                                                    : pg_fail(err, PG_EMEMORY, "not enough memory for a grammar");
     free(s.holds);
     free(s.first);
     free(s.user);

@@ -63,7 +63,8 @@ static pg_guide *find_or_make(pg_guides *g, pg_grammar *grammar, const pg_tokeni
     return g->first = made;
 }
 
-int pg_guided_open(pg_guides *g, pg_grammar *grammar, const pg_tokenizer *t, int32_t n_vocab, pg_guided *out, pg_error *err)
+int pg_guided_open(pg_guides *g, pg_grammar *grammar, const pg_tokenizer *t, int32_t n_vocab, pg_guided *out,
+                   pg_error *err)
 {
     pg_error why = { 0 };
     pthread_mutex_lock(&g->lock);
@@ -101,5 +102,6 @@ void pg_guided_look(pg_guided *g, const int32_t *token, int32_t n)
 
 int pg_guided_is_over(pg_guided *g, const int32_t *token, int32_t n)
 {
-    return pg_masker_follow(g->guide->masker, &g->state, token, n) >= 0 && pg_masker_is_over(g->guide->masker, &g->state);
+    return pg_masker_follow(g->guide->masker, &g->state, token, n) >= 0 &&
+           pg_masker_is_over(g->guide->masker, &g->state);
 }

@@ -36,7 +36,8 @@ void pg_guides_open(pg_guides *g);
 void pg_guides_close(pg_guides *g);
 
 /* Callers' threads. PG_OK, PG_EMEMORY, PG_ELIMIT, PG_ENOTFOUND. */
-int pg_guided_open(pg_guides *g, pg_grammar *grammar, const pg_tokenizer *t, int32_t n_vocab, pg_guided *out, pg_error *err);
+int pg_guided_open(pg_guides *g, pg_grammar *grammar, const pg_tokenizer *t, int32_t n_vocab, pg_guided *out,
+                   pg_error *err);
 void pg_guided_close(pg_guided *g);
 
 /* The engine thread. The mask of what may follow token[n]; passing them first, or again after pg_guided_reset. */

@@ -79,31 +79,43 @@ static const char json_grammar[] =
     "number ::= (\"-\"? ([0-9] | [1-9] [0-9]{0,15})) (\".\" [0-9]+)? ([eE] [-+]? [0-9] [1-9]{0,15})? ws\n"
     "ws ::= | \" \" | \"\\n\" [ \\t]{0,20}\n";
 static const char json_text[] =
-    "{\n  \"name\": \"The Little Fox\", \"tags\": [\"forest\", \"winter \\u00e9t\\u00e9\", \"\xe7\x8b\x90\xe7\x8b\xb8\"],\n"
+    "{\n  \"name\": \"The Little Fox\", \"tags\": [\"forest\", \"winter \\u00e9t\\u00e9\", "
+    "\"\xe7\x8b\x90\xe7\x8b\xb8\"],\n"
     "  \"pages\": 124, \"price\": -12.5e3, \"author\": {\"first\": \"Ada\", \"born\": [1815, 12, 10],"
-    " \"notes\": [{\"text\": \"She wrote: \\\"hello\\\"\", \"deep\": [[[1, 2], [3]], []]}]}, \"done\": true, \"next\": null}";
+    " \"notes\": [{\"text\": \"She wrote: \\\"hello\\\"\", \"deep\": [[[1, 2], [3]], []]}]}, \"done\": true, \"next\": "
+    "null}";
 static const char order_schema[] =
-    "{\"type\":\"object\",\"properties\":{\"id\":{\"type\":\"string\",\"format\":\"uuid\"},\"date\":{\"type\":\"string\","
-    "\"format\":\"date\"},\"customer\":{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\",\"minLength\":1,"
+    "{\"type\":\"object\",\"properties\":{\"id\":{\"type\":\"string\",\"format\":\"uuid\"},\"date\":{\"type\":"
+    "\"string\","
+    "\"format\":\"date\"},\"customer\":{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\","
+    "\"minLength\":1,"
     "\"maxLength\":40},\"email\":{\"type\":\"string\",\"format\":\"email\"}},\"required\":[\"name\"],"
     "\"additionalProperties\":false},\"lines\":{\"type\":\"array\",\"minItems\":1,\"maxItems\":5,\"items\":{\"type\":"
     "\"object\",\"properties\":{\"sku\":{\"type\":\"string\",\"pattern\":\"^[A-Z]{2}-[0-9]{4}$\"},\"count\":{\"type\":"
-    "\"integer\",\"minimum\":1,\"maximum\":99},\"price\":{\"type\":\"number\",\"minimum\":0},\"note\":{\"type\":\"string\"}},"
-    "\"required\":[\"sku\",\"count\"],\"additionalProperties\":false}},\"status\":{\"enum\":[\"open\",\"paid\",\"sent\"]}},"
+    "\"integer\",\"minimum\":1,\"maximum\":99},\"price\":{\"type\":\"number\",\"minimum\":0},\"note\":{\"type\":"
+    "\"string\"}},"
+    "\"required\":[\"sku\",\"count\"],\"additionalProperties\":false}},\"status\":{\"enum\":[\"open\",\"paid\","
+    "\"sent\"]}},"
     "\"required\":[\"id\",\"date\",\"lines\",\"status\"],\"additionalProperties\":false}";
-static const char order_text[] =
-    "{\"id\": \"123e4567-e89b-12d3-a456-426614174000\", \"date\": \"2024-02-29\", \"customer\": {\"name\": \"Ada Lovelace of "
-    "London\", \"email\": \"ada@example.org\"}, \"lines\": [{\"sku\": \"AB-1234\", \"count\": 12, \"price\": 9.99, \"note\": "
-    "\"wrapped in green paper, please; the last one was blue\"}, {\"sku\": \"XY-0001\", \"count\": 1}], \"status\": \"open\"}";
+static const char order_text[] = "{\"id\": \"123e4567-e89b-12d3-a456-426614174000\", \"date\": \"2024-02-29\", "
+                                 "\"customer\": {\"name\": \"Ada Lovelace of "
+                                 "London\", \"email\": \"ada@example.org\"}, \"lines\": [{\"sku\": \"AB-1234\", "
+                                 "\"count\": 12, \"price\": 9.99, \"note\": "
+                                 "\"wrapped in green paper, please; the last one was blue\"}, {\"sku\": \"XY-0001\", "
+                                 "\"count\": 1}], \"status\": \"open\"}";
 static const char tool_schema[] =
-    "{\"anyOf\":[{\"type\":\"object\",\"properties\":{\"name\":{\"const\":\"get_weather\"},\"arguments\":{\"type\":\"object\","
+    "{\"anyOf\":[{\"type\":\"object\",\"properties\":{\"name\":{\"const\":\"get_weather\"},\"arguments\":{\"type\":"
+    "\"object\","
     "\"properties\":{\"location\":{\"type\":\"string\"},\"unit\":{\"enum\":[\"celsius\",\"fahrenheit\"]}},\"required\":"
-    "[\"location\"],\"additionalProperties\":false}},\"required\":[\"name\",\"arguments\"],\"additionalProperties\":false},"
-    "{\"type\":\"object\",\"properties\":{\"name\":{\"const\":\"search\"},\"arguments\":{\"type\":\"object\",\"properties\":"
+    "[\"location\"],\"additionalProperties\":false}},\"required\":[\"name\",\"arguments\"],\"additionalProperties\":"
+    "false},"
+    "{\"type\":\"object\",\"properties\":{\"name\":{\"const\":\"search\"},\"arguments\":{\"type\":\"object\","
+    "\"properties\":"
     "{\"query\":{\"type\":\"string\",\"maxLength\":200},\"options\":{\"type\":\"object\"}},\"required\":[\"query\"],"
     "\"additionalProperties\":false}},\"required\":[\"name\",\"arguments\"],\"additionalProperties\":false}]}";
 static const char tool_text[] =
-    "{\"name\": \"search\", \"arguments\": {\"query\": \"how long do foxes sleep in winter, and where do they go when it "
+    "{\"name\": \"search\", \"arguments\": {\"query\": \"how long do foxes sleep in winter, and where do they go when "
+    "it "
     "snows?\", \"options\": {\"limit\": 10, \"sites\": [\"example.org\", \"example.com\"], \"strict\": false}}}";
 
 int main(void)
@@ -123,7 +135,8 @@ int main(void)
         const double begin = now_us();
         pg_lexicon *l = pg_lexicon_open(t, pg_token_count(t), &err);
         pg_grammar *json = NULL, *order = NULL, *tool = NULL;
-        printf("%s: %d tokens, sorted in %.0f ms, %u nodes\n", tokenizer[i], l->n_vocab, (now_us() - begin) * 1e-3, l->all.n_node);
+        printf("%s: %d tokens, sorted in %.0f ms, %u nodes\n", tokenizer[i], l->n_vocab, (now_us() - begin) * 1e-3,
+               l->all.n_node);
         if (pg_grammar_open_gbnf(json_grammar, strlen(json_grammar), &json, &err) < 0 ||
             pg_grammar_open_schema(order_schema, strlen(order_schema), &order, &err) < 0 ||
             pg_grammar_open_schema(tool_schema, strlen(tool_schema), &tool, &err) < 0)

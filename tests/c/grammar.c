@@ -34,7 +34,8 @@ static void check_list(pg_grammar *g, const char *name, const json_t *list, unsi
 {
     size_t i;
     json_t *text;
-    json_array_foreach(list, i, text) {
+    json_array_foreach(list, i, text)
+    {
         const int rc = check_text(g, json_string_value(text), json_string_length(text));
         CHECK(rc >= 0 && fine >> rc & 1, "%s: '%s' comes to %d", name, json_string_value(text), rc);
     }
@@ -46,7 +47,8 @@ static void check_hex(pg_grammar *g, const char *name, const json_t *list)
 {
     size_t i;
     json_t *hex;
-    json_array_foreach(list, i, hex) {
+    json_array_foreach(list, i, hex)
+    {
         char bytes[256];
         size_t n = 0;
         unsigned byte;
@@ -60,7 +62,8 @@ static void gbnf_golden(void)
 {
     json_t *root = load("gbnf.json"), *c;
     size_t i;
-    json_array_foreach(json_object_get(root, "cases"), i, c) {
+    json_array_foreach(json_object_get(root, "cases"), i, c)
+    {
         const char *name = json_string_value(json_object_get(c, "name"));
         const json_t *text = json_object_get(c, "grammar");
         pg_error err = { 0 };
@@ -76,7 +79,8 @@ static void gbnf_golden(void)
         CHECK(!strcmp(pg_grammar_text(g), json_string_value(text)), "%s: prints another text", name);
         pg_grammar_drop(g);
     }
-    json_array_foreach(json_object_get(root, "bad"), i, c) {
+    json_array_foreach(json_object_get(root, "bad"), i, c)
+    {
         const json_t *text = json_object_get(c, "grammar");
         pg_error err = { 0 };
         pg_grammar *g = NULL;
@@ -119,7 +123,8 @@ static void schema_golden(void)
     json_t *root = load("json-schema.json"), *c;
     size_t i;
     json_array_foreach(json_object_get(root, "cases"), i, c) schema_case(c);
-    json_array_foreach(json_object_get(root, "bad"), i, c) {
+    json_array_foreach(json_object_get(root, "bad"), i, c)
+    {
         pg_error err = { 0 };
         pg_grammar *g = open_schema(json_object_get(c, "schema"), &err);
         CHECK(!g, "%s was taken", json_string_value(json_object_get(c, "name")));

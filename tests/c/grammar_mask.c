@@ -18,11 +18,15 @@ static const char *const grammars[] = {
     "root ::= a | b\na ::= [a-m]+ b?\nb ::= [h-z]{2,} a?",
 };
 static const char *const schemas[] = {
-    "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\",\"minLength\":2,\"maxLength\":9},\"n\":{\"type\":"
-    "\"integer\",\"minimum\":-20,\"maximum\":4096},\"tags\":{\"type\":\"array\",\"items\":{\"enum\":[\"a\",\"bc\",\"\\u00e9\"]}"
+    "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\",\"minLength\":2,\"maxLength\":9},\"n\":{"
+    "\"type\":"
+    "\"integer\",\"minimum\":-20,\"maximum\":4096},\"tags\":{\"type\":\"array\",\"items\":{\"enum\":[\"a\",\"bc\","
+    "\"\\u00e9\"]}"
     "}},\"required\":[\"name\"]}",
-    "{\"$ref\":\"#/$defs/n\",\"$defs\":{\"n\":{\"type\":\"object\",\"properties\":{\"v\":{\"type\":\"string\",\"pattern\":"
-    "\"^[^0-9]{1,20}$\"},\"next\":{\"anyOf\":[{\"$ref\":\"#/$defs/n\"},{\"type\":\"null\"}]}},\"required\":[\"v\",\"next\"],"
+    "{\"$ref\":\"#/$defs/"
+    "n\",\"$defs\":{\"n\":{\"type\":\"object\",\"properties\":{\"v\":{\"type\":\"string\",\"pattern\":"
+    "\"^[^0-9]{1,20}$\"},\"next\":{\"anyOf\":[{\"$ref\":\"#/$defs/"
+    "n\"},{\"type\":\"null\"}]}},\"required\":[\"v\",\"next\"],"
     "\"additionalProperties\":false}}}",
 };
 
@@ -73,7 +77,8 @@ static void walk(const bench *b, pg_grammar *g, pg_masker *masker, const char *w
     for (; m && n < most; n++) {
         const uint64_t *mask = NULL;
         const int rc = pg_masker_follow(masker, &state, token, n);
-        CHECK(rc == PG_OK && pg_masker_mask(masker, &state, &mask) == PG_OK, "%s, %s: token %d: %d", b->name, what, n, rc);
+        CHECK(rc == PG_OK && pg_masker_mask(masker, &state, &mask) == PG_OK, "%s, %s: token %d: %d", b->name, what, n,
+              rc);
         if (!mask) break;
         const int32_t id = check_mask(b, m, &config, mask, what, seed);
         CHECK(id >= 0 || pg_masker_is_over(masker, &state), "%s, %s: no way on after %d tokens", b->name, what, n);
