@@ -14,7 +14,7 @@
 enum {
     CACHE = 128,       /* masks kept */
     DEEP = 63,         /* frames that a mask may depend on to be found again from other states */
-    MAX_WORK = 1 << 20 /* places looked at for one mask */
+    MAX_WORK = 1 << 18 /* places looked at for one mask */
 };
 
 typedef struct entry {

@@ -321,8 +321,8 @@ pg_matcher *pg_matcher_open(const pg_grammar *g, int size, pg_error *err)
     }
     m->g = g;
     m->max_frame = size ? 1 << 17 : 1 << 16;
-    m->max_spot = size ? 1 << 19 : 1 << 17;
-    m->max_config = power_of_two((size ? 1 << 22 : 1 << 19) / g->n_kind);
+    m->max_spot = size ? 1 << 18 : 1 << 17;
+    m->max_config = power_of_two((size ? 1 << 21 : 1 << 19) / g->n_kind);
     if (m->max_config > 1 << 16) m->max_config = 1 << 16;
     const size_t frames = (size_t)m->max_frame, configs = (size_t)m->max_config, kinds = (size_t)g->n_kind;
     m->frame = malloc(frames * sizeof *m->frame);

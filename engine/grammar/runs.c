@@ -160,7 +160,7 @@ const pg_run *pg_runs_find(const pg_runs *r, pg_matcher *m, int32_t config, int3
 {
     const pg_config c = m->config[config];
     const pg_run *best = NULL;
-    for (int32_t i = 0; i < c.n && i < 64; i++) {
+    for (int32_t i = 0; i < c.n && i < 16; i++) {
         const pg_spot s = m->spot[c.first + i];
         if (s.at < 0 || s.sub || m->g->step[s.at].op != PG_INST_CLASS) continue;
         const pg_run *run = run_of(r, m->g->step[s.at].a);

@@ -73,19 +73,17 @@ typedef struct pg_facts {
 /* schema.c: a reference to the rule of a schema; of several that hold together (an array, which may be empty). */
 int pg_schema_refer(pg_schema *s, pg_buf *b, json_t *schema, const pg_where *at);
 int pg_schema_refer_all(pg_schema *s, pg_buf *b, json_t *list, const pg_where *at);
-/* Begin a rule: its number; end it: its text becomes part of the grammar. */
+/* Whether a text fits a schema, told by its own grammar: 1, 0, PG_E*. */
+int pg_schema_fits(pg_schema *s, json_t *schema, const char *text, const pg_where *at);
+
+/* schema_write.c. Begin a rule: its number; end it: its text becomes part of the grammar. */
 int pg_schema_rule(pg_schema *s, const pg_buf *body, const pg_where *at);
 int pg_schema_number_rule(pg_schema *s, const pg_where *at);
 int pg_schema_finish_rule(pg_schema *s, int rule, const pg_buf *body, const pg_where *at);
-/* Whether a text fits a schema, told by its own grammar: 1, 0, PG_E*. */
-int pg_schema_fits(pg_schema *s, json_t *schema, const char *text, const pg_where *at);
 int pg_schema_refuse(pg_schema *s, int code, const pg_where *at, const char *format, ...) PG_PRINTF(4, 5);
 int pg_schema_nothing(pg_schema *s, const pg_where *at, const char *why);
 int pg_schema_put(pg_schema *s, pg_buf *b, const char *format, ...) PG_PRINTF(3, 4);
 int pg_schema_literal(pg_schema *s, pg_buf *b, const char *text, size_t n);
-/* JSON text of a value, as programs write it; GBNF of it. */
-int pg_schema_json(pg_schema *s, pg_buf *b, const json_t *value, const pg_where *at);
-int pg_schema_json_string(pg_schema *s, pg_buf *json, const char *text, size_t n);
 /* item (one GBNF item) at least `least` times and at most `most`. */
 int pg_schema_repeat(pg_schema *s, pg_buf *b, const char *item, int64_t least, int64_t most, const pg_where *at);
 
@@ -93,6 +91,10 @@ int pg_schema_repeat(pg_schema *s, pg_buf *b, const char *item, int64_t least, i
 int pg_facts_read(pg_schema *s, pg_facts *f, json_t *parts, const pg_where *at);
 void pg_facts_free(pg_facts *f);
 bool pg_schema_is_remark(const char *key);
+
+/* schema_string.c: the JSON text of a value, and of the inside of a string, as programs write it. */
+int pg_schema_json(pg_schema *s, pg_buf *b, const json_t *value, const pg_where *at);
+int pg_schema_json_string(pg_schema *s, pg_buf *json, const char *text, size_t n);
 
 /* schema_object.c, schema_array.c, schema_string.c, schema_number.c */
 int pg_schema_object(pg_schema *s, pg_buf *b, const pg_facts *f, const pg_where *at);

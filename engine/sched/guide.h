@@ -8,7 +8,7 @@
 
 #include <pthread.h>
 
-enum { PG_GUIDES = 16 }; /* maskers that are kept; more only while more are in use */
+enum { PG_GUIDES = 8 }; /* maskers that are kept; more only while more are in use */
 
 typedef struct pg_guide {
     pg_masker *masker;

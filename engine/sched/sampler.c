@@ -108,10 +108,18 @@ static void add_bias(pg_sampler *s, const pg_request *how)
 static void apply_mask(pg_sampler *s, const uint64_t *mask)
 {
     for (int32_t at = 0; at < s->n_vocab; at += 64) {
-        const uint64_t bits = mask[at / 64];
         const int32_t n = s->n_vocab - at < 64 ? s->n_vocab - at : 64;
-        if (bits == UINT64_MAX) continue;
-        for (int32_t i = 0; i < n; i++) s->logit[at + i] = bits >> i & 1 ? s->logit[at + i] : -INFINITY;
+        const uint64_t all = n < 64 ? (1ull << n) - 1 : UINT64_MAX, in = mask[at / 64] & all;
+        float *row = s->logit + at, kept[64];
+        int k = 0;
+        if (__builtin_popcountll(in) > n / 2) {
+            for (uint64_t out = all & ~in; out; out &= out - 1) row[__builtin_ctzll(out)] = -INFINITY;
+            continue;
+        }
+        for (uint64_t on = in; on; on &= on - 1) kept[k++] = row[__builtin_ctzll(on)];
+        for (int32_t i = 0; i < n; i++) row[i] = -INFINITY;
+        k = 0;
+        for (uint64_t on = in; on; on &= on - 1) row[__builtin_ctzll(on)] = kept[k++];
     }
 }
 

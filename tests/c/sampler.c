@@ -55,6 +55,7 @@ static float adjusted(const pg_draw *d, int32_t t)
     float x = clean(d->logits[t]);
     for (int i = 0; i < h->n_bias; i++)
         if (h->bias[i].token == t) x = clean(x + h->bias[i].bias);
+    if (d->mask && !(d->mask[t / 64] >> t % 64 & 1)) return -INFINITY;
     int seen = 0;
     for (int i = 0; i < d->n_history; i++)
         if (d->history[i] == t && (h->repeat_last_n < 0 || i >= d->n_history - h->repeat_last_n)) seen++;
@@ -401,7 +402,17 @@ static void any_settings(void)
             for (int i = 0; i < 32; i++) history[i] = (int)(check_rand(&rng) % (unsigned)(V + 2)) - 1;
             pg_bias bias[4];
             pg_request how = random_request(&rng, V, bias);
-            pg_draw d = { logits, &how, history, (int)(check_rand(&rng) % 33), check_rand(&rng), run, run % 3, NULL };
+            static uint64_t mask[MAX_V / 64 + 1];
+            for (int i = 0; i <= V / 64; i++) mask[i] = (uint64_t)check_rand(&rng) << 33 ^ check_rand(&rng);
+            if (run % 8 == 0) memset(mask, 0xff, sizeof mask / 2);
+            pg_draw d = { .logits = logits,
+                          .how = &how,
+                          .history = history,
+                          .n_history = (int)(check_rand(&rng) % 33),
+                          .mask = run % 2 ? mask : NULL,
+                          .seed = check_rand(&rng),
+                          .position = run,
+                          .attempt = run % 3 };
             memcpy(copy, logits, sizeof copy);
             int32_t got = pg_sample(s, &d), again = pg_sample(run % 2 ? s : other, &d), want = plain_sample(&d, V);
             bool finite = false;
