@@ -247,10 +247,10 @@ end
 -- @tfield ?number chunk prompt tokens a step at most; 0, the default: the engine's choice; what comes out is the same
 -- @tfield ?number deadline_ms from now; 0: none
 -- @tfield ?boolean ignore_eos end tokens do not end it; default false
--- @tfield ?string|perigee.grammar grammar what the text may be, GBNF: only tokens that fit are drawn, an end token only
--- where a text is complete; where nothing can follow it finishes with "stop"
--- @tfield ?string|perigee.grammar json_schema the same from a JSON schema (its text); log-probabilities stay those of the
--- model
+-- @tfield ?string|perigee.grammar grammar what the text may be, GBNF: only tokens that fit are drawn, an end token
+-- only where a text is complete; where nothing can follow it finishes with "stop"
+-- @tfield ?string|perigee.grammar json_schema the same from a JSON schema (its text); log-probabilities stay those of
+-- the model
 
 --- Begin a generation and return at once; the engine's thread does the work.
 -- @tparam string|{number,...} prompt text, or a list of token ids

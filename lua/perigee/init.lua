@@ -164,8 +164,8 @@ function perigee.schema(json)
 end
 
 --- The same from a list of tools in OpenAI's form: one call, `{"name": ..., "arguments": {...}}`, of one of them.
--- @tparam string json list of `{"type": "function", "function": {"name": ..., "parameters": schema}}`, or of what stands
--- under "function"; its text
+-- @tparam string json list of `{"type": "function", "function": {"name": ..., "parameters": schema}}`, or of what
+-- stands under "function"; its text
 -- @treturn ?perigee.grammar nil, message, code
 function perigee.tool_schema(json)
    options.expect("perigee.tool_schema", "json", json, "string", 2)

@@ -12,7 +12,9 @@ local function meaning(name, make)
          end
          local grammar, message, code = Grammar.of_option("engine:generate", name, value, make)
          if not grammar then return nil, message, code end
-         if not grammar._handle then return nil, ("engine:generate: option %q: it is closed"):format(name), "invalid" end
+         if not grammar._handle then
+            return nil, ("engine:generate: option %q: the grammar is closed"):format(name), "invalid"
+         end
          anchor.grammar, request.grammar = grammar, grammar._handle
          return true
       end,
