@@ -7,6 +7,7 @@
 static void free_grammar(pg_grammar *g)
 {
     if (!g) return;
+    pg_matcher_close(atomic_load(&g->spare));
     free(g->text);
     free(g->step);
     free(g->rule);
@@ -81,7 +82,8 @@ int pg_grammar_check(pg_grammar *g, const char *text, size_t n, pg_error *err)
     if (!g || (!text && n)) return pg_fail(err, PG_EINVAL, "pg_grammar_check needs a grammar and a text");
     if (g->n_item)
         return pg_fail(err, PG_EUNSUPPORTED, "the grammar names tokens, and a text alone does not tell its tokens");
-    pg_matcher *m = pg_matcher_open(g, 0, err);
+    pg_matcher *m = atomic_exchange(&g->spare, NULL);
+    if (!m) m = pg_matcher_open(g, 0, err);
     if (!m) return err ? err->code : PG_EMEMORY;
     int32_t config = m->start;
     for (size_t i = 0; i < n && config > 0; i++) {
@@ -94,6 +96,7 @@ int pg_grammar_check(pg_grammar *g, const char *text, size_t n, pg_error *err)
     if (config > 0 && pg_matcher_is_end(m, config)) rc = PG_GRAMMAR_COMPLETE;
     if (config < 0)
         rc = pg_fail(err, PG_ELIMIT, "the text fits in more ways than can be followed, or is nested too deep");
+    if (m->start > 0) m = atomic_exchange(&g->spare, m);
     pg_matcher_close(m);
     return rc;
 }

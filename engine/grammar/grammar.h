@@ -68,7 +68,8 @@ typedef struct pg_token_item {
 
 struct pg_grammar {
     _Atomic int32_t refs;
-    char *text; /* GBNF, terminated */
+    _Atomic(struct pg_matcher *) spare; /* for the next text that is checked; whoever uses it takes it out */
+    char *text;                         /* GBNF, terminated */
     size_t n_text;
     pg_inst *step;
     pg_rule *rule;

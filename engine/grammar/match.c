@@ -320,7 +320,7 @@ pg_matcher *pg_matcher_open(const pg_grammar *g, int size, pg_error *err)
         return NULL;
     }
     m->g = g;
-    m->max_frame = size ? 1 << 17 : 1 << 16;
+    m->max_frame = size ? 1 << 17 : 1 << 14;
     m->max_spot = size ? 1 << 18 : 1 << 17;
     m->max_config = power_of_two((size ? 1 << 21 : 1 << 19) / g->n_kind);
     if (m->max_config > 1 << 16) m->max_config = 1 << 16;
