@@ -254,6 +254,7 @@ pg_engine *pg_engine_new(void)
     pthread_mutex_init(&e->lock, NULL);
     pthread_mutex_init(&e->poll_lock, NULL);
     pthread_mutex_init(&e->look_lock, NULL);
+    pg_guides_open(&e->guides);
     pthread_cond_init(&e->work, &attr);
     pthread_cond_init(&e->over, &attr);
     pthread_condattr_destroy(&attr);
@@ -281,6 +282,7 @@ void pg_close(pg_engine *e)
     pg_pages_close(&e->pages);
     if (e->backend) e->backend->ops->close(e->backend);
     pg_plan_free(&e->plan);
+    pg_guides_close(&e->guides);
     pg_tokenizer_close(e->tokenizer);
     pg_model_close(e->model);
     void *const arrays[] = { e->row_token,    e->row_pos, e->row_seq, e->row_task,          e->sampled,

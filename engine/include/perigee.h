@@ -569,6 +569,51 @@ PG_API int pg_policy_reports(pg_engine *e, double since, pg_report *out, int32_t
  *  Threads: any. */
 PG_API const char *pg_tenant_name(pg_engine *e, int32_t tenant);
 
+/* ---- constrained output ------------------------------------------------------------------------------------------- */
+
+/** What a generated text may be, from a grammar in GBNF: rules `name ::= alternatives`, beginning with `root`; literals
+ *  "..." and classes [a-z] [^a-z] with the escapes \n \r \t \\ \" \[ \] \xHH \uHHHH \UHHHHHHHH, any character `.`,
+ *  groups, `|`, `*` `+` `?` `{m}` `{m,}` `{m,n}` (up to 2000), comments `#`, whole tokens `<[id]>` and `<text>`, any other
+ *  token `!<...>`. It is over characters: a token may end inside one.
+ *  @param text n bytes, copied
+ *  @param[out] out the grammar, to be dropped; it never changes, and any number of requests and engines may use it
+ *  @return PG_OK | PG_EINVAL (with line and column: it does not parse, a rule is missing or begins with itself) |
+ *          PG_ELIMIT (too large) | PG_EMEMORY.  Threads: any.
+ *  Source of the format: the llama.cpp project. */
+PG_API int pg_grammar_open_gbnf(const char *text, size_t n, pg_grammar **out, pg_error *err);
+
+/** The same from a JSON schema (draft 2020-12): types, enum, const, objects (properties in the schema's order, required,
+ *  additionalProperties, patternProperties, propertyNames), arrays (items, prefixItems, bounds), strings (lengths, pattern,
+ *  format), numbers (bounds, multipleOf), anyOf, oneOf (taken as anyOf), allOf, $ref within the schema. Every text that it
+ *  lets through is valid; not every valid text is let through (properties in another order, most escapes in fixed
+ *  strings, numbers in other spellings). Remarks (title, description ...) are passed over.
+ *  @return as above | PG_EFORMAT (no JSON) | PG_EUNSUPPORTED (a keyword that cannot be held, with its path: a JSON pointer).
+ *  Nothing fits: PG_EINVAL.  Threads: any. */
+PG_API int pg_grammar_open_schema(const char *json, size_t n, pg_grammar **out, pg_error *err);
+
+/** The same from a list of tools in OpenAI's form, [{"type": "function", "function": {"name", "parameters"}}] (or of what
+ *  stands under "function"): a call {"name": ..., "arguments": ...} of one of them, its arguments by its parameters.
+ *  Their references (#/$defs/...) are looked up in their own parameters.  @return as above. Threads: any. */
+PG_API int pg_grammar_open_tools(const char *json, size_t n, pg_grammar **out, pg_error *err);
+
+/** One more, one less owner; the last drop frees it. A request holds its grammar itself. NULL is fine. Threads: any. */
+PG_API pg_grammar *pg_grammar_take(pg_grammar *g);
+PG_API void pg_grammar_drop(pg_grammar *g);
+
+/** The grammar as GBNF (that of a schema, too); terminated, lives as long as g. Threads: any. */
+PG_API const char *pg_grammar_text(pg_grammar *g);
+
+enum {
+    PG_GRAMMAR_DEAD = 0,    /* no text of the grammar begins so */
+    PG_GRAMMAR_ALIVE = 1,   /* more must follow */
+    PG_GRAMMAR_COMPLETE = 2 /* a text of the grammar; more may follow */
+};
+
+/** How far a text of n bytes fits; it may end inside a character.
+ *  @return PG_GRAMMAR_* | PG_EINVAL | PG_EUNSUPPORTED (a grammar with tokens) | PG_ELIMIT (it fits in too many ways at
+ *          once) | PG_EMEMORY.  Threads: any. */
+PG_API int pg_grammar_check(pg_grammar *g, const char *text, size_t n, pg_error *err);
+
 /* ---- tokenizers --------------------------------------------------------------------------------------------------- */
 
 /** Open a tokenizer alone: a GGUF file (also one without tensors), a tokenizer.json, or a folder that holds one.

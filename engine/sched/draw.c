@@ -64,18 +64,33 @@ static void draw_row(void *engine, int s, int lane)
                            .attempt = t->attempt,
                            .ban = t->ban ? &t->ban[from] : NULL,
                            .n_ban = t->n_ban - from,
+                           .mask = t->guided.guide ? t->guided.mask : NULL,
                            .logprobs = t->how.logprobs > 0 ? e->top + (int64_t)s * PG_MAX_LOGPROBS : NULL };
     count_experts(e, t, row);
-    e->drawn[s] = pg_sample(e->sampler[lane], &draw);
+    e->drawn[s] = t->guided.result < 0 ? t->guided.result : pg_sample(e->sampler[lane], &draw);
+}
+
+/* Masks before lanes: those of one grammar are made by one thread. */
+static void look_at_grammars(pg_engine *e)
+{
+    for (int s = 0; s < e->rows.n_sampled; s++) {
+        pg_task *t = e->running[e->sampled_task[s]];
+        if (t->guided.guide) pg_guided_look(&t->guided, t->token + t->n_prompt, t->n_token - t->n_prompt);
+    }
 }
 
 /* Nothing could be drawn from sampled row s. */
-static const char *why_none(const pg_engine *e, int s)
+static const char *why_none(const pg_engine *e, const pg_task *t, int s)
 {
     const int V = e->model->h.n_vocab;
     const float *logits = (const float *)e->backend->ops->read(e->backend, e->plan.logits) + (int64_t)s * V;
-    for (int i = 0; i < V; i++)
-        if (isfinite(logits[i])) return "every token is banned here: lift a ban, by logit_bias or by pg_rewind";
+    if (e->drawn[s] == PG_ELIMIT)
+        return "the text fits the grammar in more ways than can be followed: make the grammar less ambiguous";
+    for (int i = 0; i < V; i++) {
+        if (!isfinite(logits[i])) continue;
+        return t->guided.guide ? "no token fits the grammar here, or all that fit are banned"
+                               : "every token is banned here: lift a ban, by logit_bias or by pg_rewind";
+    }
     return "no logit is a finite number: the model's weights are damaged, or its numbers overflow";
 }
 
@@ -91,12 +106,13 @@ void pg_draw_rows(pg_engine *e)
 {
     for (int r = 0; r < e->rows.n; r++) e->running[e->row_task[r]]->n_done++;
     pg_hook_logits(e);
+    look_at_grammars(e);
     e->backend->ops->spread(e->backend, draw_row, e, e->rows.n_sampled);
     for (int s = 0; s < e->rows.n_sampled; s++) {
         pg_task *t = e->running[e->sampled_task[s]];
         if (t->looking) continue;
         if (e->drawn[s] < 0)
-            pg_output_fail(e, t, e->drawn[s], why_none(e, s));
+            pg_output_fail(e, t, e->drawn[s], why_none(e, t, s));
         else
             output(e, t, s);
     }

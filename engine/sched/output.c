@@ -79,6 +79,7 @@ static int32_t follow(pg_engine *e, pg_task *t, int *finish)
     hold(t, text, n);
     const int stop = find_stop(t);
     if (stop >= 0) return stop;
+    if (t->guided.guide && pg_guided_is_over(&t->guided, t->token + t->n_prompt, new_tokens)) return t->n_held;
     *finish = (max > 0 && new_tokens >= max) || t->n_token >= t->cap ? PG_FINISH_LENGTH : 0;
     return *finish ? t->n_held : t->n_held - open_suffix(t);
 }
@@ -118,6 +119,7 @@ void pg_output_replay(pg_engine *e, pg_task *t)
     pg_detok_rest(t->detok, &rest, &n_rest);
     pg_detok_resume(t->detok);
     t->n_held = t->ending = 0;
+    pg_guided_reset(&t->guided);
     for (t->n_token = t->n_prompt; t->n_token < end;) {
         int finish;
         t->n_token++;

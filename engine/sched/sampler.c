@@ -1,8 +1,8 @@
 /* sampler: bias, penalties, truncation, temperature and the draw, for one row of logits.
  *
  * Here: everything between a row of logits and a token id. Not here: who is sampled when (sched), the checks on a
- * request's fields (submit), finding the best of a row (order), what a row weighs in all (softmax), grammars and
- * policies.
+ * request's fields (submit), finding the best of a row (order), what a row weighs in all (softmax), what a
+ * grammar lets through, policies.
  *
  * Probabilities that a truncation looks at are those of the un-tempered distribution, renormalised over what the steps
  * before it left; temperature comes after all of them. Every truncation keeps at least one candidate. A row that nothing
@@ -110,6 +110,25 @@ static void add_bans(pg_sampler *s, const pg_draw *draw)
         if (draw->ban[i] >= 0 && draw->ban[i] < s->n_vocab) s->logit[draw->ban[i]] = -INFINITY;
 }
 
+/* Tokens that the grammar refuses leave the row, whatever bias they were given. */
+static void apply_mask(pg_sampler *s, const uint64_t *mask)
+{
+    for (int32_t at = 0; at < s->n_vocab; at += 64) {
+        const int32_t n = s->n_vocab - at < 64 ? s->n_vocab - at : 64;
+        const uint64_t all = n < 64 ? (1ull << n) - 1 : UINT64_MAX, in = mask[at / 64] & all;
+        float *row = s->logit + at, kept[64];
+        int k = 0;
+        if (__builtin_popcountll(in) > n / 2) {
+            for (uint64_t out = all & ~in; out; out &= out - 1) row[__builtin_ctzll(out)] = -INFINITY;
+            continue;
+        }
+        for (uint64_t on = in; on; on &= on - 1) kept[k++] = row[__builtin_ctzll(on)];
+        for (int32_t i = 0; i < n; i++) row[i] = -INFINITY;
+        k = 0;
+        for (uint64_t on = in; on; on &= on - 1) row[__builtin_ctzll(on)] = kept[k++];
+    }
+}
+
 /* Each token of the window is counted in a first walk, changed once and its count cleared in a second. */
 static void penalise(pg_sampler *s, const pg_draw *draw)
 {
@@ -129,15 +148,17 @@ static void penalise(pg_sampler *s, const pg_draw *draw)
     }
 }
 
-/* Look at the row that is drawn from: the model's own, or a copy with bias, bans and penalties. Returns its largest
- * logit. */
+/* Look at the row that is drawn from: the model's own, or a copy with bias, bans, mask and penalties. Returns its
+ * largest logit. */
 static float look_at(pg_sampler *s, const pg_draw *draw)
 {
     const bool penalised = is_penalised(draw);
-    if (draw->how->n_bias < 1 && draw->n_ban < 1 && !penalised) return pg_order_look(&s->order, draw->logits);
+    if (draw->how->n_bias < 1 && draw->n_ban < 1 && !draw->mask && !penalised)
+        return pg_order_look(&s->order, draw->logits);
     memcpy(s->logit, draw->logits, (size_t)s->n_vocab * sizeof *s->logit);
     add_bias(s, draw->how);
     add_bans(s, draw);
+    if (draw->mask) apply_mask(s, draw->mask);
     if (penalised) penalise(s, draw);
     return pg_order_look(&s->order, s->logit);
 }

@@ -1,6 +1,6 @@
 /* sampler: one token out of one row of logits. Pure: the same inputs give the same token, whatever else runs.
  *
- * Order: logit bias, bans, (grammar mask), penalties, (DRY), top-k, typical, top-p, min-p, (XTC), temperature, draw;
+ * Order: logit bias, bans, grammar mask, penalties, (DRY), top-k, typical, top-p, min-p, (XTC), temperature, draw;
  * those in brackets come later and keep their places. Candidates are kept sorted by logit, ties by lower id; sums run
  * in f64 in that order. Noise is Philox4x32-10 keyed by the seed, counted by (position, attempt), so a replay draws the
  * same.
@@ -22,6 +22,7 @@ typedef struct pg_draw {
     const pg_request *how;  /* sampling fields, bias, logprobs */
     const int32_t *history; /* [n_history] prompt and generated tokens so far, for penalties */
     int32_t n_history;
+    const uint64_t *mask; /* a bit for each token, 0: never drawn; NULL: all may be */
     uint64_t seed;
     int32_t position;   /* of the token to be drawn */
     int32_t attempt;    /* 0, or how often the request was rewound: each time another draw */

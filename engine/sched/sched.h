@@ -11,6 +11,7 @@
 #include "../kv/seq.h"
 #include "../plan/plan.h"
 #include "../token/token.h"
+#include "guide.h"
 #include "queue.h"
 #include "sampler.h"
 #include "seen.h"
@@ -50,6 +51,7 @@ typedef struct pg_task {
     pg_detok *detok;
     char *held; /* text that may still become a stop string */
     int32_t n_held, held_cap;
+    pg_guided guided; /* what its text may be */
     pg_ring ring;
     int32_t *expert_seen; /* [MoE layers, experts] the first generated token that it served, from 1; 0: none */
     int32_t n_expert_seen;
@@ -87,6 +89,7 @@ struct pg_engine {
     pg_request defaults;
     int32_t context, queue_cap, max_running;
     pid_t pid;
+    pg_guides guides; /* has a lock of its own */
     int event_fd;
     _Atomic int signalled; /* 1: event_fd is readable, or will be in a moment; sched.c says who sets it when */
     pthread_t thread;

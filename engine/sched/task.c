@@ -125,6 +125,11 @@ pg_task *pg_task_open(pg_engine *e, const pg_request *req, pg_error *err)
     pg_task *t = tenant < 0 ? NULL : open_task(e, req, 0, err);
     if (!t) return NULL;
     t->tenant = tenant;
+    if (req->grammar &&
+        pg_guided_open(&e->guides, req->grammar, e->tokenizer, e->model->h.n_vocab, &t->guided, err) < 0) {
+        pg_task_close(t);
+        return NULL;
+    }
     t->seed = req->has_seed ? (uint64_t)req->seed_high << 32 | req->seed_low : draw_seed();
     t->chunk = req->chunk;
     t->policy = pg_policy_take(req->policy);
@@ -144,6 +149,7 @@ void pg_task_close(pg_task *t)
 {
     if (!t) return;
     pg_policy_drop(t->policy);
+    pg_guided_close(&t->guided);
     pg_detok_close(t->detok);
     pg_ring_close(&t->ring);
     free(t->bias);

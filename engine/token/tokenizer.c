@@ -140,3 +140,22 @@ int32_t pg_tokenizer_longest(const pg_tokenizer *t)
 {
     return (int32_t)t->plain_longest;
 }
+
+pg_token_kind pg_token_spell(const pg_tokenizer *t, int32_t id, const char **s, size_t *n)
+{
+    *s = t->plain.data + t->plain_at[id];
+    *n = t->plain_at[id + 1] - t->plain_at[id];
+    if (t->eog[id]) return PG_TOKEN_END;
+    return pg_token_is_hidden(t, id) || t->vocab.type[id] == PG_TYPE_UNUSED ? PG_TOKEN_SILENT : PG_TOKEN_TEXT;
+}
+
+int32_t pg_token_count(const pg_tokenizer *t)
+{
+    return t->vocab.n;
+}
+
+int32_t pg_token_find(const pg_tokenizer *t, const char *s, size_t n)
+{
+    const int32_t id = pg_vocab_find(&t->vocab, s, n);
+    return id < t->vocab.n ? id : -1;
+}

@@ -30,9 +30,10 @@ local GENERATE = {
    typical_p = "number", repeat_penalty = "number", repeat_last_n = "integer", presence_penalty = "number",
    frequency_penalty = "number", seed = "seed", stop = "strings", logit_bias = "biases", logprobs = "integer",
    special = "boolean", priority = "integer", chunk = "integer", deadline_ms = "number", ignore_eos = "boolean",
-   cache_salt = "string", filters = "any", route = "any", tenant = "string",
+   cache_salt = "string", filters = "any", route = "any", tenant = "string", grammar = "grammar",
+   json_schema = "grammar",
    later = {
-      dry = true, xtc = true, mirostat = true, grammar = true, json_schema = true, adapters = true, session = true,
+      dry = true, xtc = true, mirostat = true, adapters = true, session = true,
    },
 }
 local GENERATE_FIELDS = {
@@ -55,6 +56,7 @@ local PARTS = {
    "experts",
    "policies",
    "route",
+   "constrain",
 }
 
 local LOGITS = { chunk = "integer", decode = "integer" }
@@ -283,6 +285,10 @@ end
 -- order: what may be read of the text, see @{perigee.filter}
 -- @tfield ?table|string route its own routing policy: what @{Engine:route} takes; default: the engine's
 -- @tfield ?string tenant on whose behalf, for policies; at most 63 bytes
+-- @tfield ?string|perigee.grammar grammar what the text may be, GBNF: only tokens that fit are drawn, an end token
+-- only where a text is complete; where nothing can follow it finishes with "stop"
+-- @tfield ?string|perigee.grammar json_schema the same from a JSON schema (its text); log-probabilities stay those of
+-- the model
 
 --- Begin a generation and return at once; the engine's thread does the work.
 -- @tparam string|{number,...}|{table,...} prompt text, a list of token ids, or messages `{ role =, content = }`, which

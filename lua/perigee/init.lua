@@ -22,6 +22,7 @@ local pipeline = require "perigee.pipeline"
 local quantize = require "perigee.quantize"
 local reload = require "perigee.reload"
 local Engine = require "perigee.engine"
+local Grammar = require "perigee.grammar"
 local Tokenizer = require "perigee.tokenizer"
 
 local perigee = {}
@@ -164,6 +165,37 @@ function perigee.template(source)
    local Template, message, code = loader.template()
    if not Template then return nil, message, code end
    return Template.new(source)
+end
+
+--- A grammar in GBNF: what a text may be, to bound what @{perigee.engine:generate} says, or to check texts.
+-- @tparam string text rules `name ::= alternatives`, beginning with `root`; literals, classes, groups, `| * + ? {m,n}`
+-- @treturn ?perigee.grammar nil, message with line and column, code
+-- @usage
+-- local answer = assert(perigee.grammar 'root ::= ("yes" | "no") "."')
+-- print(engine:complete("Do foxes sleep? ", { grammar = answer }))
+function perigee.grammar(text)
+   options.expect("perigee.grammar", "text", text, "string", 2)
+   return Grammar.open(text)
+end
+
+--- The same from a JSON schema (draft 2020-12). What it cannot hold is refused by its path, never passed over.
+-- @tparam string json the schema's text
+-- @treturn ?perigee.grammar nil, message, code ("unsupported": a keyword that cannot be held)
+-- @usage
+-- local person = assert(perigee.schema [[{ "type": "object", "properties": { "name": { "type": "string" } },
+--    "required": ["name"] }]])
+function perigee.schema(json)
+   options.expect("perigee.schema", "json", json, "string", 2)
+   return Grammar.open_schema(json)
+end
+
+--- The same from a list of tools in OpenAI's form: one call, `{"name": ..., "arguments": {...}}`, of one of them.
+-- @tparam string json list of `{"type": "function", "function": {"name": ..., "parameters": schema}}`, or of what
+-- stands under "function"; its text
+-- @treturn ?perigee.grammar nil, message, code
+function perigee.tool_schema(json)
+   options.expect("perigee.tool_schema", "json", json, "string", 2)
+   return Grammar.open_tools(json)
 end
 
 --- How fast this machine reads memory, which bounds decoding.

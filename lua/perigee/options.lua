@@ -110,6 +110,11 @@ end
 
 function kinds.any() end     -- whoever gives it a meaning checks it
 
+function kinds.grammar(value)
+   local fits = type(value) == "string" or type(value) == "table" and type(value.accepts) == "function"
+   if not fits then return "a text or a grammar" end
+end
+
 kinds["function"] = function(value)
    if type(value) ~= "function" then return "a function" end
 end

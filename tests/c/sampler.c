@@ -57,6 +57,7 @@ static float adjusted(const pg_draw *d, int32_t t)
         if (h->bias[i].token == t) x = clean(x + h->bias[i].bias);
     for (int i = 0; i < d->n_ban; i++)
         if (d->ban[i] == t) return -INFINITY;
+    if (d->mask && !(d->mask[t / 64] >> t % 64 & 1)) return -INFINITY;
     int seen = 0;
     for (int i = 0; i < d->n_history; i++)
         if (d->history[i] == t && (h->repeat_last_n < 0 || i >= d->n_history - h->repeat_last_n)) seen++;
@@ -405,10 +406,14 @@ static void any_settings(void)
             pg_request how = random_request(&rng, V, bias);
             int32_t ban[3];
             for (int i = 0; i < 3; i++) ban[i] = (int)(check_rand(&rng) % (unsigned)(V + 2)) - 1;
+            static uint64_t mask[MAX_V / 64 + 1];
+            for (int i = 0; i <= V / 64; i++) mask[i] = (uint64_t)check_rand(&rng) << 33 ^ check_rand(&rng);
+            if (run % 8 == 0) memset(mask, 0xff, sizeof mask / 2);
             pg_draw d = { .logits = logits,
                           .how = &how,
                           .history = history,
                           .n_history = (int)(check_rand(&rng) % 33),
+                          .mask = run % 2 ? mask : NULL,
                           .seed = check_rand(&rng),
                           .position = run,
                           .attempt = run % 3,

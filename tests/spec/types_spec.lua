@@ -53,7 +53,7 @@ describe("annotations", function()
          perigee = "init", Engine = "engine", Request = "request", Tokenizer = "tokenizer", Stream = "tokenizer",
          Chat = "chat", Reply = "chat/reply", Pipeline = "pipeline",
          Filter = "filter", FilterStream = "filter", Filters = "engine/filters",
-         Policies = "policies", Watcher = "reload", App = "app",
+         Policies = "policies", Watcher = "reload", App = "app", Grammar = "grammar",
          experts = "experts", Trace = "experts/trace", Tracer = "tracer",
       } do
          local found = functions("lua/perigee/" .. path .. ".lua", class)

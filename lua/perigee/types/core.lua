@@ -90,6 +90,24 @@ function perigee.tokenizer(path) end
 ---@return perigee.Code? code
 function perigee.template(source) end
 
+---@param text string GBNF
+---@return perigee.Grammar? grammar
+---@return string? message
+---@return perigee.Code? code
+function perigee.grammar(text) end
+
+---@param json string
+---@return perigee.Grammar? grammar
+---@return string? message
+---@return perigee.Code? code
+function perigee.schema(json) end
+
+---@param json string a list of tools, OpenAI's form
+---@return perigee.Grammar? grammar
+---@return string? message
+---@return perigee.Code? code
+function perigee.tool_schema(json) end
+
 ---@param opts? { threads?: integer, bytes?: number, seconds?: number }
 ---@return number? bytes a second
 ---@return string? message
@@ -220,6 +238,8 @@ local Engine = {}
 ---@field filters? string|perigee.Filter|(string|perigee.Filter)[]
 ---@field route? perigee.Route
 ---@field tenant? string
+---@field grammar? string|perigee.Grammar GBNF, or a grammar
+---@field json_schema? string|perigee.Grammar its text, or a grammar
 
 ---@class perigee.Stats
 ---@field prompt_tokens number
