@@ -23,8 +23,9 @@ static bool open_run(pg_run *r, const pg_grammar *g, int32_t class, const pg_lex
 {
     *r = (pg_run){ .class = class,
                    .bits = calloc((size_t)l->n_word + 1, sizeof *r->bits),
+                   .wide = malloc(((size_t)l->all.n_token + 1) * sizeof *r->wide),
                    .length = calloc((size_t)l->n_word * 64 + 1, sizeof *r->length) };
-    if (!r->bits || !r->length) return false;
+    if (!r->bits || !r->length || !r->wide) return false;
     for (uint32_t i = 0; i < l->all.n_token; i++) {
         const int32_t id = l->all.token[i];
         const char *s;
@@ -35,6 +36,7 @@ static bool open_run(pg_run *r, const pg_grammar *g, int32_t class, const pg_lex
         r->length[id] = (uint8_t)points;
         r->bits[id / 64] |= 1ull << id % 64;
         r->n_token++;
+        if (points > PG_RUN_WIDE) r->wide[r->n_wide++] = id;
         if (points > r->longest) r->longest = points;
     }
     return pg_trie_filter(l, &l->all, r->length, &r->rest);
@@ -64,6 +66,7 @@ void pg_runs_close(pg_runs *r)
     for (int32_t i = 0; i < r->n_run; i++) {
         free(r->run[i].bits);
         free(r->run[i].length);
+        free(r->run[i].wide);
         pg_trie_free(&r->run[i].rest);
     }
     *r = (pg_runs){ .n_run = 0 };
@@ -71,8 +74,10 @@ void pg_runs_close(pg_runs *r)
 
 void pg_run_mark(const pg_run *r, const pg_lexicon *l, int32_t most, uint64_t *mask)
 {
-    if (most >= r->longest) {
-        for (int32_t w = 0; w < l->n_word; w++) mask[w] |= r->bits[w];
+    if (most >= PG_RUN_WIDE) {
+        memcpy(mask, r->bits, (size_t)l->n_word * sizeof *mask);
+        for (int32_t i = 0; i < r->n_wide; i++)
+            if (r->length[r->wide[i]] > most) mask[r->wide[i] / 64] &= ~(1ull << r->wide[i] % 64);
         return;
     }
     for (int32_t w = 0; w < l->n_word; w++) {

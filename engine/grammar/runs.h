@@ -9,14 +9,16 @@
 #include "lexicon.h"
 #include "match.h"
 
-enum { PG_RUNS = 8, PG_RUN_POINTS = 20, PG_RUN_LONG = 254 };
+enum { PG_RUNS = 8, PG_RUN_POINTS = 20, PG_RUN_LONG = 254, PG_RUN_WIDE = 12 };
 
 typedef struct pg_run {
     int32_t class, n_token;
     int32_t longest; /* characters of its longest token, at most PG_RUN_LONG */
     uint64_t *bits;  /* [n_word] its tokens */
     uint8_t *length; /* [64 * n_word] characters of each; 0: no token of the run */
-    pg_trie rest;    /* all others */
+    int32_t *wide;   /* [n_wide] its tokens of more than PG_RUN_WIDE characters */
+    int32_t n_wide;
+    pg_trie rest; /* all others */
 } pg_run;
 
 typedef struct pg_runs {
@@ -32,7 +34,7 @@ void pg_runs_close(pg_runs *r);
  * above *low, which is lowered. */
 const pg_run *pg_runs_find(const pg_runs *r, pg_matcher *m, int32_t config, int32_t *most, int32_t *low);
 
-/* Set the bits of its tokens of at most that many characters. */
+/* Set the bits of its tokens of at most that many characters in a mask that is empty. */
 void pg_run_mark(const pg_run *r, const pg_lexicon *l, int32_t most, uint64_t *mask);
 
 #endif
