@@ -47,12 +47,13 @@ local function step(name, key, pattern)
       name, key, pattern, key)
 end
 local schema = assert(perigee.schema(([[{"anyOf": [%s, %s, {"type": "object", "properties": {"answer": {"type":
-   "string", "maxLength": 120}}, "required": ["answer"]}]}]]):format(step("calculate", "expression",
+   "string", "maxLength": 60}}, "required": ["answer"]}]}]]):format(step("calculate", "expression",
    "^[0-9]{1,6}( [-+*/] [0-9]{1,6}){1,5}$"), step("list", "path", "^[A-Za-z0-9_./-]{1,40}$"))))
 
 local chat = assert(assert(perigee.open(arg[3])):chat { format = "json", tools = {
    { name = "calculate", description = "Does sums.", call = function(i) return calculate(i.expression) end },
    { name = "list", description = "Lists a folder.", call = function(i) return list(i.path) end },
 } })
-print(chat:run(arg[1] or "What is 17 * 23?", { json_schema = schema, max_new = 80, temperature = 0, steps = 3,
-   watch = function(call, answer) print(call.name, call.arguments, answer) end }))
+local said = assert(chat:run(arg[1] or "What is 17 * 23?", { json_schema = schema, max_new = 100, temperature = 0,
+   steps = 3, watch = function(call, result) print(call.name, call.arguments, result) end }))
+print((perigee.json.decode(said) or {}).answer or said)

@@ -1,5 +1,5 @@
--- Serve an app folder at the terminal: each line is a question. Edit the app's files meanwhile: each is swapped alone, at
--- the next step, and one that does not load leaves the old one running.
+-- Serve an app folder at the terminal: each line is a question. Edit the app's files meanwhile: each is swapped alone,
+-- and one that does not load leaves the old one running.
 --    luajit examples/app.lua [FOLDER] [MODEL]
 local perigee = require "perigee"
 
@@ -8,7 +8,8 @@ local app = assert(perigee.app(arg[1] or "examples/app", engine))
 
 for line in io.lines() do
    for _, change in ipairs(app:poll()) do
-      io.stderr:write(change.path, ": ", change.ok and (change.removed and "removed" or "loaded") or change.message, "\n")
+      local what = change.removed and "removed" or "loaded"
+      io.stderr:write(change.path, ": ", change.ok and what or change.message, "\n")
    end
    for piece in assert(app:generate({ { role = "user", content = line } })):pieces() do
       io.write(piece)

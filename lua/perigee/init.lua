@@ -179,23 +179,23 @@ function perigee.grammar(text)
 end
 
 --- The same from a JSON schema (draft 2020-12). What it cannot hold is refused by its path, never passed over.
--- @tparam string json the schema's text
+-- @tparam string text the schema
 -- @treturn ?perigee.grammar nil, message, code ("unsupported": a keyword that cannot be held)
 -- @usage
 -- local person = assert(perigee.schema [[{ "type": "object", "properties": { "name": { "type": "string" } },
 --    "required": ["name"] }]])
-function perigee.schema(json)
-   options.expect("perigee.schema", "json", json, "string", 2)
-   return Grammar.open_schema(json)
+function perigee.schema(text)
+   options.expect("perigee.schema", "text", text, "string", 2)
+   return Grammar.open_schema(text)
 end
 
 --- The same from a list of tools in OpenAI's form: one call, `{"name": ..., "arguments": {...}}`, of one of them.
--- @tparam string json list of `{"type": "function", "function": {"name": ..., "parameters": schema}}`, or of what
+-- @tparam string text list of `{"type": "function", "function": {"name": ..., "parameters": schema}}`, or of what
 -- stands under "function"; its text
 -- @treturn ?perigee.grammar nil, message, code
-function perigee.tool_schema(json)
-   options.expect("perigee.tool_schema", "json", json, "string", 2)
-   return Grammar.open_tools(json)
+function perigee.tool_schema(text)
+   options.expect("perigee.tool_schema", "text", text, "string", 2)
+   return Grammar.open_tools(text)
 end
 
 --- How fast this machine reads memory, which bounds decoding.

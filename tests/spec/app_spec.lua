@@ -8,7 +8,9 @@ function P.route(r) for i = 0, r.rows - 1 do r:top(i, P.params.n) end end
 return P
 ]]
 local FILTER = 'return require("perigee").filter { name = "w", action = "mask", replace = "%s", words = { "the" } }'
-local SETTINGS = [[return { route = "few", filters = "words", pipeline = "brief", options = { max_new = 12, temperature = 0 } }]]
+local SETTINGS = [[
+return { route = "few", filters = "words", pipeline = "brief", options = { max_new = 12, temperature = 0 } }
+]]
 
 describe("perigee.app", function()
    local engine, folder, app

@@ -84,8 +84,8 @@ describe("what a model says", function()
    end)
 
    it("takes values as text where the tool wants text", function()
-      local body = "<tool_call>\n<function=dial>\n<parameter=number>\n0042\n</parameter>\n<parameter=times>\n2\n</parameter>\n"
-         .. "</function>\n</tool_call>"
+      local body = "<tool_call>\n<function=dial>\n<parameter=number>\n0042\n</parameter>\n<parameter=times>\n2\n"
+         .. "</parameter>\n</function>\n</tool_call>"
       local parts = read(hermes, body, 9, nil, function(_, key) return key == "number" end)
       assert.same({ number = "0042", times = 2 }, { number = json.decode(parts[1].call.arguments).number,
          times = json.decode(parts[1].call.arguments).times })

@@ -1,5 +1,5 @@
 ---@meta _
--- luacheck: ignore 212 241
+-- luacheck: ignore 111 112 113 212 241
 -- Types of app folders, as `core.lua` beside this.
 
 ---@class perigee.Change
