@@ -1,6 +1,6 @@
--- What policies cost: instructions of the engine's thread for a generated token of the bundled model, under each kind of
--- policy, counted by valgrind's callgrind: they do not depend on what else the machine does. One thread, so that no lane
--- spins while it waits.
+-- What policies cost: instructions of the engine's thread for a generated token of the bundled model, under each kind
+-- of policy, counted by valgrind's callgrind: they do not depend on what else the machine does. One thread, so that no
+-- lane spins while it waits.
 --   luajit tests/bench/policies.lua           all kinds
 --   luajit tests/bench/policies.lua KIND N    generate N tokens under KIND: what the first calls
 local perigee = require "perigee"
