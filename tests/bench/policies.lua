@@ -35,7 +35,8 @@ local function count(kind, n)
    local out = os.tmpname()
    local run = ("valgrind --tool=callgrind --callgrind-out-file=%s luajit -joff %s %s %d >%s.log 2>&1"):format(
       quote(out), quote(arg[0]), kind, n, quote(out))
-   local pipe = io.popen(run .. " && callgrind_annotate --inclusive=yes --threshold=100 " .. quote(out))
+   local show = " && callgrind_annotate --inclusive=yes --threshold=100 %s 2>/dev/null"
+   local pipe = io.popen(run .. show:format(quote(out)))
    local found = (pipe:read "*a"):match "([%d,]+)[^\n]*:pg_sched_run"
    pipe:close()
    os.remove(out)
