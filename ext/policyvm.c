@@ -35,7 +35,8 @@ enum {
     MEMORY_SOFT = 4 * 1024 * 1024, /* bytes: the policy is stopped at the next turn */
     MEMORY_HARD = 64 * 1024 * 1024 /* bytes: nothing is handed out any more */
 };
-static const double TIME_LIMIT = 0.25; /* seconds, looked at only by those that need more than a slice */
+/* Seconds of a call, compiled and interpreted; looked at only by those that need more than a slice. */
+static const double TIME_LIMIT = 0.25, TIME_PROBATION = 1;
 
 /* The same text twice: for the compiler, and for the ffi of the policy's state. */
 #define TWICE(...) \
@@ -99,7 +100,7 @@ static int32_t more(policyvm_shared *s)
     if (!s->why) {
         const double now = seconds();
         vm->rest += s->n;
-        if (vm->deadline == 0) vm->deadline = now + TIME_LIMIT;
+        if (vm->deadline == 0) vm->deadline = now + (vm->n_called < PROBATION ? TIME_PROBATION : TIME_LIMIT);
         if (vm->rest < 0)
             s->why = 1;
         else if (now > vm->deadline)
