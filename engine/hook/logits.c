@@ -20,7 +20,7 @@ static void run_program(const group *g, const pg_code_of *p)
 {
     struct pg_hooks_of *h = g->e->hooks;
     float knob[PG_KNOBS_MOST];
-    for (int i = 0; i < PG_KNOBS_MOST; i++) knob[i] = h->knob_now[p->knob[i]];
+    for (int32_t i = 0; i < p->n_knob; i++) knob[i] = h->knob_now[p->knob[i]];
     pg_program_row row = { .n = h->n_vocab, .knob = knob };
     for (int32_t i = g->first; i < g->first + g->n; i++) {
         row.scores = h->view_scores[i];

@@ -25,7 +25,7 @@ typedef struct pg_layer_knobs {
 
 /* A verified program. */
 typedef struct pg_code_of {
-    int32_t point, n, n_vector;
+    int32_t point, n, n_vector, n_knob;
     int32_t knob[PG_KNOBS_MOST]; /* its numbers to the engine's */
     float *scratch;
     pg_instr code[PG_PROGRAM_MOST];

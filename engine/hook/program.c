@@ -109,6 +109,7 @@ int pg_program_verify(const pg_program *program, pg_code_of *out, int *uses, pg_
     out->point = program->point;
     out->n = program->n;
     out->n_vector = c.n_vector;
+    out->n_knob = program->n_knob;
     return PG_OK;
 }
 

@@ -61,7 +61,7 @@ static void run_program(const place *at, const pg_code_of *p)
 {
     struct pg_hooks_of *h = at->e->hooks;
     float knob[PG_KNOBS_MOST];
-    for (int i = 0; i < PG_KNOBS_MOST; i++) knob[i] = h->knob_now[p->knob[i]];
+    for (int32_t i = 0; i < p->n_knob; i++) knob[i] = h->knob_now[p->knob[i]];
     pg_program_row row = { .n = h->n_expert,
                            .load = h->load + (int64_t)at->moe * h->n_expert,
                            .layer = (float)at->layer,

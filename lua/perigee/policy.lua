@@ -8,8 +8,8 @@
 -- Inputs of a routing program are, as vectors, `policy.scores` (router logits, nats), `choose` (added for choosing
 -- only), `probs` (the router's softmax or sigmoid), `load` (running share of this layer's choices), `resident` (1 when
 -- the expert is in fast memory), `index` (0, 1, 2 ...); as scalars `layer`, `position`, `prompt` (1 for a prompt's
--- rows), `top`, `cumulative`, `used` (experts a row visits by default), `size` (how many experts). Of a program over the
--- vocabulary: `policy.logits`, and `probs`, `index`, `position`, `prompt`, `size`.
+-- rows), `top`, `cumulative`, `used` (experts a row visits by default), `size` (how many experts). Of a program over
+-- the vocabulary: `policy.logits`, and `probs`, `index`, `position`, `prompt`, `size`.
 -- @module perigee.policy
 -- @usage
 -- local policy = require "perigee.policy"
