@@ -72,6 +72,12 @@ describe("a limit on work", function()
       end
    end)
 
+   it("counts instructions as well, on probation", function()
+      local fine, message = once("local x = 0 for i = 1, 15000 do " .. ("x = x + i "):rep(2000) .. "end")
+      assert.is_nil(fine)
+      assert.matches("p.lua:3: ran over its limit of instructions", message, 1, true)
+   end)
+
    it("stops recursion", function()
       local fine, message = once
          "local t = setmetatable({}, { __index = function(t, k) return t[k + 1] end }) return t[1]"
