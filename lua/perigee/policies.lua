@@ -15,10 +15,10 @@
 --
 -- A policy may have the functions `route(r)`, `logits(l)`, `token(t)` and `admit(q)`; see @{r}, @{l}, @{t}, @{q}. They
 -- run on the engine's thread in a Lua state of the version's own: no io, os, ffi, load or coroutines; a limit on turns
--- of loops, on processor time (250 ms) and memory (4 MiB) of a call, which holds in compiled code as well. One that
--- raises or runs over is not called any more: its rows are routed as if there were none, the request goes on, and
--- @{perigee.policies:reports} says where it happened. A new version is interpreted for its first 64 calls, with its
--- instructions counted, then compiled.
+-- of loops, on processor time (250 ms) and memory (4 MiB), which holds in compiled code as well. One that raises or
+-- runs over is not called any more: its rows are routed as if there were none, the request goes on, and
+-- @{perigee.policies:reports} says where it happened. A new version is interpreted for its first 64 calls (up to 1 s
+-- each), with its instructions counted, then compiled.
 --
 -- `P.params`: plain data that whoever loads the file may replace. `P.keep`: a table of plain data that the next version
 -- finds in its own `P.keep` at its first call (what is not plain data, or deeper than 16 tables, stays behind; at most
