@@ -16,8 +16,7 @@ int pg_engine_check(const pg_engine *e, pg_error *err)
     return PG_OK;
 }
 
-/* Under the lock: let the engine thread look at what has changed. */
-static void wake(pg_engine *e)
+void pg_engine_wake(pg_engine *e)
 {
     e->wake = 1;
     pthread_cond_signal(&e->work);
@@ -40,7 +39,7 @@ int pg_engine_watch(pg_engine *e, const pg_watch *from, const pg_watch *to)
     const int fine = e->watch == from;
     if (fine) {
         e->watch = to;
-        wake(e);
+        pg_engine_wake(e);
         while (e->backend->watch != to) pthread_cond_wait(&e->over, &e->lock);
     }
     pthread_mutex_unlock(&e->lock);
@@ -89,7 +88,7 @@ int pg_cancel(pg_engine *e, int32_t id, pg_error *err)
     pthread_mutex_lock(&e->lock);
     for (int i = 0; i < e->n_task; i++)
         if (e->task[i]->id == id) atomic_store(&e->task[i]->cancelled, 1);
-    wake(e);
+    pg_engine_wake(e);
     pthread_mutex_unlock(&e->lock);
     return PG_OK;
 }
@@ -104,13 +103,13 @@ static void release(pg_engine *e)
     for (int i = 0; i < e->n_task; i++) {
         pg_task *t = e->task[i];
         room |= pg_ring_release(&t->ring);
-        if (t->gone)
+        if (t->gone && t->left)
             pg_task_close(t);
         else
             e->task[kept++] = t;
     }
     e->n_task = kept;
-    if (room) wake(e);
+    if (room) pg_engine_wake(e);
     pthread_mutex_unlock(&e->lock);
 }
 
@@ -122,20 +121,21 @@ static void take_signal(pg_engine *e)
     if (read(e->event_fd, &signals, sizeof signals) > 0) atomic_store(&e->signalled, 0);
 }
 
-/* The lock is for the table, which pg_submit adds to; the rings themselves need none. */
+/* The lock is for the table, which pg_submit adds to, and for what readers may name; the rings themselves need none. */
 static int collect(pg_engine *e, pg_event *events, int32_t max, int *more, int *live)
 {
     int n = 0;
     pthread_mutex_lock(&e->lock);
-    *live = e->n_task;
-    *more = 0;
+    *live = *more = 0;
     for (int i = 0; i < e->n_task; i++) {
         pg_task *t = e->task[i];
         while (n < max && pg_ring_next(&t->ring, &events[n])) {
-            t->gone |= events[n].kind != PG_EVENT_TEXT;
-            n++;
+            const pg_event *ev = &events[n++];
+            t->gone |= ev->kind != PG_EVENT_TEXT;
+            t->asked.given += ev->kind == PG_EVENT_TEXT && ev->token >= 0 && ev->attempt == t->asked.attempt;
         }
         *more |= pg_ring_waiting(&t->ring) > 0;
+        *live |= !t->gone;
     }
     pthread_mutex_unlock(&e->lock);
     return n;

@@ -17,7 +17,9 @@ enum { MOST_ROWS = 2048, MOST_DECODE = 64, SAMPLED_BYTES = 128 << 20, MAX_QUEUE 
 void pg_options_init(pg_options *o)
 {
     const char *precision = getenv("PERIGEE_PRECISION"), *threads = getenv("PERIGEE_THREADS");
-    *o = (pg_options){ .device = "auto", .kv_tokens = 16384, .kv_type = NULL, .queue = 256, .use_mmap = 1 };
+    *o = (pg_options){
+        .device = "auto", .kv_tokens = 16384, .kv_type = NULL, .queue = 256, .use_mmap = 1, .prefix_cache = 1
+    };
     o->precision = precision && *precision ? precision : "auto";
     o->threads = threads ? atoi(threads) : 0;
 }
@@ -179,7 +181,7 @@ static int take_memory(pg_engine *e, const pg_options *o, double room, pg_error 
     int rc = check_memory(e, o, room, err);
     if (rc < 0) return rc;
     if (!take_rows(e) || pg_pages_open(&e->pages, e->plan.stream, e->plan.n_stream, kv, page_bytes, (int32_t)pages) ||
-        e->backend->ops->prepare(e->backend, &e->plan.code))
+        pg_prefix_open(&e->prefix, &e->pages, o->prefix_cache) || e->backend->ops->prepare(e->backend, &e->plan.code))
         return pg_fail(err, PG_EMEMORY,
                        "no memory for steps of %d rows and %d tokens of KV cache: lower batch or kv_tokens",
                        e->plan.code.max_rows, e->info.kv_tokens);
@@ -270,6 +272,7 @@ void pg_close(pg_engine *e)
     for (int i = 0; i < e->n_task; i++) pg_task_close(e->task[i]);
     if (e->event_fd >= 0) close(e->event_fd);
     for (int i = 0; e->sampler && i < e->info.threads; i++) pg_sampler_close(e->sampler[i]);
+    pg_prefix_close(&e->prefix);
     pg_pages_close(&e->pages);
     if (e->backend) e->backend->ops->close(e->backend);
     pg_plan_free(&e->plan);

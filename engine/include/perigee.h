@@ -89,6 +89,7 @@ typedef struct pg_options {
     int32_t use_mmap;      /* 1: map the file (default); 0: read it into memory of our own */
     int32_t use_mlock;     /* 1: lock the weights into memory; default 0 */
     int32_t force;         /* 1: skip the check that everything fits into memory; default 0 */
+    int32_t prefix_cache;  /* 1: prompts that begin alike share what was computed of it (default); 0: they do not */
 } pg_options;
 
 PG_API void pg_options_init(pg_options *options);
@@ -195,7 +196,8 @@ typedef struct pg_request {
     pg_policy *policy;       /* how its rows are routed, counted by the request; NULL: the engine's own policy */
     pg_grammar *grammar;     /* what its text may be, counted by the request; NULL: anything */
     const char *tenant;     /* on whose behalf, a terminated name of at most 63 bytes that policies see; NULL: nobody */
-    const char *cache_salt; /* prompts share cached pages only with those of the same salt; NULL: with those without */
+    const char *cache_salt; /* prompts share cached pages only with those of the same salt, a terminated text of at most
+                               1024 bytes; NULL: with those without */
     int32_t lead;           /* tokens it may run beyond the last that pg_acknowledge named; 0: it does not wait */
 } pg_request;
 
@@ -231,13 +233,16 @@ typedef struct pg_logprob {
 typedef struct pg_event {
     int32_t id;                 /* of the request */
     int32_t kind;               /* PG_EVENT_* */
+    int32_t attempt;            /* how often the request had been rewound when this happened */
     int32_t token;              /* TEXT: the token chosen, or -1 for text that had been held back */
     int32_t n_text;             /* TEXT: bytes, whole UTF-8 characters, may be 0; FAIL: the message */
     const char *text;           /* not terminated */
     const pg_logprob *logprobs; /* TEXT: [n_logprobs] the chosen token, then the most likely ones */
     int32_t n_logprobs;
-    int32_t finish;                           /* DONE: PG_FINISH_*;  FAIL: PG_E* */
-    int32_t n_prompt, n_cached, n_completion; /* DONE: tokens */
+    int32_t
+        finish; /* DONE: PG_FINISH_*;  FAIL: PG_E*;  TEXT: PG_FINISH_* of the token after which DONE follows, or 0 */
+    int32_t n_prompt, n_cached, n_completion; /* DONE: tokens; n_cached of the prompt were not computed anew */
+    int32_t n_dropped;                        /* DONE: tokens that were generated and taken back by pg_rewind */
     float queue_ms, prefill_ms, decode_ms;    /* DONE */
     uint32_t seed_low, seed_high;             /* DONE: the seed that was used */
     int32_t experts_used; /* DONE: distinct (layer, expert) pairs that served the generated tokens */
@@ -262,11 +267,47 @@ typedef struct pg_stats {
     double prefill_seconds, decode_seconds;                  /* in steps with prompt tokens / without */
     double busy_seconds, last_seconds;                       /* in all steps / in the last one */
     int32_t waiting, running;                                /* requests now */
-    int32_t kv_pages_used, kv_pages;                         /* pages of kv_page_tokens tokens */
+    int32_t kv_pages_used, kv_pages; /* pages of kv_page_tokens tokens: held by requests, in all */
     int32_t kv_page_tokens;
+    int32_t kv_pages_cached; /* of earlier prompts, kept to be found again until somebody needs the room */
+    double cached_tokens;    /* of prompts, found and not computed */
 } pg_stats;
 
 PG_API int pg_engine_stats(pg_engine *e, pg_stats *out, pg_error *err);
+
+/* ---- readers that look before they go on ----------------------------------------------------------------------- */
+
+/* A request with a lead waits for its reader, who may take tokens back before anybody else has seen them: stream
+ * filters are made of this. It generates at most `lead` tokens beyond those acknowledged, and ends (also by a stop
+ * string, an end token or its length) only when all are.
+ *
+ * Tokens count from 1 as they come: the i-th TEXT event of an attempt whose token is not -1 brings token i, or, after a
+ * rewind that kept k, token k + i. All the text that token i releases is in its own event, and what is released depends
+ * on tokens 1 to i alone. So a reader keeps the texts apart, token by token; when it rewinds to k it throws those
+ * behind k away, and events of an older attempt as they come; the events of the new attempt continue exactly there.
+ * Text that was held back (the beginning of a stop string or of a character) after token k is held back again. The event
+ * of a token after which the request would end says so in `finish`. An event with token -1 comes only right before DONE,
+ * when a request is cancelled or late, and belongs behind the last token. */
+
+/** The reader has seen `n` generated tokens: the request may run `lead` further, and end when they are all. Fewer than
+ *  before is fine and changes nothing.
+ *  @return PG_OK | PG_EINVAL (more than pg_poll has handed out of this attempt; a request without a lead) |
+ *          PG_ENOTFOUND (it has ended, or never was).  Threads: any. Never waits for a step. */
+PG_API int pg_acknowledge(pg_engine *e, int32_t id, int32_t n);
+
+/** Take tokens back: the first `keep` generated ones stay, the later ones leave the result and the KV cache, and the
+ *  request goes on from there, with another draw from the same seed. Those kept count as acknowledged. Works while the
+ *  request runs, waits for its reader, or would end but for that; an end that a kept token made stays.
+ *  @param keep 0: all go; at most as many as pg_poll has handed out of this attempt. They may be fewer than were
+ *              acknowledged.
+ *  @param ban  token that must not come as number keep + 1; -1: none. Bans at a place add up, and hold for as long as
+ *              the tokens before it stay. The request fails when more than 64 rewinds meet at one place or nothing is
+ *              left to draw; beyond 256 in all, those at the earliest places are forgotten.
+ *  @return PG_OK: what happens from here on has a higher `attempt` (unless the request fails first) | PG_EINVAL |
+ *          PG_ENOTFOUND (it has ended) | PG_EFULL (16 rewinds wait for a step to end: try again)
+ *  Threads: any. Never waits for a step. Cost: the text of the kept tokens is gone through again.
+ *  Source: the same noise for the same history, by a counter-based generator: Salmon et al., SC 2011. */
+PG_API int pg_rewind(pg_engine *e, int32_t id, int32_t keep, int32_t ban, pg_error *err);
 
 /* ---- looking inside ---------------------------------------------------------------------------------------------- */
 

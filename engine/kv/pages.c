@@ -56,6 +56,11 @@ int32_t pg_pages_take(pg_pages *p)
     return page;
 }
 
+void pg_pages_hold(pg_pages *p, int32_t page)
+{
+    p->count[page]++;
+}
+
 void pg_pages_drop(pg_pages *p, int32_t page)
 {
     if (--p->count[page] == 0) p->free_page[p->n_free++] = page;

@@ -23,8 +23,9 @@ int pg_pages_open(pg_pages *p, const pg_kv_stream *stream, int n_stream, pg_dtyp
                   int32_t n_page);
 void pg_pages_close(pg_pages *p);
 
-/* A free page, counted once, or -1; give one holder's count back. */
+/* A free page, counted once, or -1; count one holder more; give one holder's count back. */
 int32_t pg_pages_take(pg_pages *p);
+void pg_pages_hold(pg_pages *p, int32_t page);
 void pg_pages_drop(pg_pages *p, int32_t page);
 
 #endif

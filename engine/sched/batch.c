@@ -18,10 +18,10 @@ static int is_decoding(const pg_task *t)
     return t->n_done >= prefill_end(t) && t->n_done < t->n_token;
 }
 
-/* A reader that does not read stops its own request, nobody else's. */
+/* A reader that does not read, or not as far as the lead wants, stops its own request, nobody else's. */
 static int has_room(const pg_task *t)
 {
-    return t->looking || pg_ring_room(&t->ring, 3);
+    return t->looking || (pg_ring_room(&t->ring, 3) && pg_rewind_has_lead(t));
 }
 
 static void add_row(pg_engine *e, pg_task *t, int task, int pos, int sample)
@@ -35,11 +35,29 @@ static void add_row(pg_engine *e, pg_task *t, int task, int pos, int sample)
     e->sampled_task[e->rows.n_sampled++] = task;
 }
 
+/* Whether somebody before it in this step, and not slower, computes what comes next in its prompt: it waits and finds
+ * it. */
+static int follows_another(const pg_engine *e, int task)
+{
+    const pg_task *t = e->running[task];
+    if (!e->prefix.known || t->n_done != t->seq.n_known * PG_PAGE_TOKENS) return 0;
+    for (int i = 0; i < task; i++) {
+        const pg_task *o = e->running[i];
+        const int as_fast = !o->chunk || (t->chunk && o->chunk >= t->chunk);
+        if (as_fast && pg_seq_meet(&o->seq, o->token, o->n_prompt, &t->seq, t->token, t->n_prompt)) return 1;
+    }
+    return 0;
+}
+
 static void add_prefill(pg_engine *e, int task, room *left)
 {
     pg_task *t = e->running[task];
+    if (t->n_done >= prefill_end(t) || !has_room(t)) return;
+    const int found = pg_seq_look(&t->seq, &e->prefix, t->token, t->n_prompt, t->n_done);
+    t->n_done += found;
+    e->cached_tokens += found;
+    if (follows_another(e, task)) return;
     int n = prefill_end(t) - t->n_done;
-    if (n <= 0 || !has_room(t)) return;
     if (n > left->rows) n = left->rows;
     if (t->chunk > 0 && n > t->chunk) n = t->chunk;
     if (t->looking && n > left->sampled) n = left->sampled;
@@ -78,6 +96,6 @@ int pg_batch_fill(pg_engine *e)
         last = task + 1;
     }
     e->turn = last;
-    for (int i = 0; i < e->n_running; i++) e->row_pages[i] = e->running[i]->page;
+    for (int i = 0; i < e->n_running; i++) e->row_pages[i] = e->running[i]->seq.page;
     return e->rows.n;
 }

@@ -104,6 +104,12 @@ static void add_bias(pg_sampler *s, const pg_request *how)
     }
 }
 
+static void add_bans(pg_sampler *s, const pg_draw *draw)
+{
+    for (int32_t i = 0; i < draw->n_ban; i++)
+        if (draw->ban[i] >= 0 && draw->ban[i] < s->n_vocab) s->logit[draw->ban[i]] = -INFINITY;
+}
+
 /* Each token of the window is counted in a first walk, changed once and its count cleared in a second. */
 static void penalise(pg_sampler *s, const pg_draw *draw)
 {
@@ -123,13 +129,15 @@ static void penalise(pg_sampler *s, const pg_draw *draw)
     }
 }
 
-/* Look at the row that is drawn from: the model's own, or a copy with bias and penalties. Returns its largest logit. */
+/* Look at the row that is drawn from: the model's own, or a copy with bias, bans and penalties. Returns its largest
+ * logit. */
 static float look_at(pg_sampler *s, const pg_draw *draw)
 {
     const bool penalised = is_penalised(draw);
-    if (draw->how->n_bias < 1 && !penalised) return pg_order_look(&s->order, draw->logits);
+    if (draw->how->n_bias < 1 && draw->n_ban < 1 && !penalised) return pg_order_look(&s->order, draw->logits);
     memcpy(s->logit, draw->logits, (size_t)s->n_vocab * sizeof *s->logit);
     add_bias(s, draw->how);
+    add_bans(s, draw);
     if (penalised) penalise(s, draw);
     return pg_order_look(&s->order, s->logit);
 }

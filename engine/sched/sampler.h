@@ -1,8 +1,9 @@
 /* sampler: one token out of one row of logits. Pure: the same inputs give the same token, whatever else runs.
  *
- * Order: logit bias, (grammar mask), penalties, (DRY), top-k, typical, top-p, min-p, (XTC), temperature, draw; those in
- * brackets come later and keep their places. Candidates are kept sorted by logit, ties by lower id; sums run in f64 in
- * that order. Noise is Philox4x32-10 keyed by the seed, counted by (position, attempt), so a replay draws the same.
+ * Order: logit bias, bans, (grammar mask), penalties, (DRY), top-k, typical, top-p, min-p, (XTC), temperature, draw;
+ * those in brackets come later and keep their places. Candidates are kept sorted by logit, ties by lower id; sums run
+ * in f64 in that order. Noise is Philox4x32-10 keyed by the seed, counted by (position, attempt), so a replay draws the
+ * same.
  * Sources: Fan et al. 2018 (top-k), Holtzman et al. 2020 (top-p), Meister et al. 2022 (typical), Nguyen et al. 2024
  * (min-p), Keskar et al. 2019 (repetition penalty), Salmon et al. 2011 (Philox). */
 #ifndef PG_SAMPLER_H
@@ -22,8 +23,10 @@ typedef struct pg_draw {
     const int32_t *history; /* [n_history] prompt and generated tokens so far, for penalties */
     int32_t n_history;
     uint64_t seed;
-    int32_t position;     /* of the token to be drawn */
-    int32_t attempt;      /* 0, or how often this position was drawn before */
+    int32_t position;   /* of the token to be drawn */
+    int32_t attempt;    /* 0, or how often the request was rewound: each time another draw */
+    const int32_t *ban; /* [n_ban] tokens that must not be drawn; outside the vocabulary: nothing */
+    int32_t n_ban;
     pg_logprob *logprobs; /* [how->logprobs] out: the chosen token, then the most likely; NULL when none are asked */
 } pg_draw;
 

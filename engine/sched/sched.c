@@ -28,9 +28,10 @@ static int pages_needed(const pg_engine *e, const pg_task *t)
 
 static int admit(pg_engine *e, pg_task *t)
 {
-    const int n = pages_needed(e, t);
-    if (n > e->pages.n_free || e->n_running >= e->max_running) return 0;
-    while (t->n_page < n) t->page[t->n_page++] = pg_pages_take(&e->pages);
+    if (e->n_running >= e->max_running || !pg_seq_begin(&t->seq, &e->prefix, t->token, t->n_prompt, pages_needed(e, t)))
+        return 0;
+    t->n_done = t->seq.n_cached;
+    e->cached_tokens += t->seq.n_cached;
     t->t_start = pg_now_ms();
     e->running[e->n_running++] = t;
     return 1;
@@ -63,10 +64,10 @@ static void admit_all(pg_engine *e)
 static void leave(pg_engine *e, int i) /* running[i] is over: its pages are free again */
 {
     pg_task *t = e->running[i];
-    for (int p = 0; p < t->n_page; p++) pg_pages_drop(&e->pages, t->page[p]);
-    t->n_page = 0;
+    pg_seq_end(&t->seq, &e->prefix);
     e->n_running--;
     memmove(e->running + i, e->running + i + 1, (size_t)(e->n_running - i) * sizeof(*e->running));
+    t->left = 1;
 }
 
 static void end_looking(pg_engine *e, pg_task *t, int result)
@@ -83,19 +84,22 @@ static int is_late(const pg_task *t, double now)
     return t->t_deadline > 0 && now >= t->t_deadline;
 }
 
-/* Requests that were cancelled or whose time has come end here, running or waiting. */
+/* Requests that were cancelled or whose time has come end here, running or waiting; under the lock, so that what a
+ * reader asked for before its request ended has been done. */
 static void end_early(pg_engine *e, double now)
 {
     for (int list = 0; list < 2; list++)
         for (int i = (list ? e->n_running : e->n_waiting) - 1; i >= 0; i--) {
             pg_task *t = list ? e->running[i] : e->waiting[i];
             const int late = is_late(t, now);
-            if (t->looking || (!late && !atomic_load(&t->cancelled))) continue;
+            if (t->looking || t->finished || (!late && !atomic_load(&t->cancelled))) continue;
             pg_output_end(e, t, late ? PG_FINISH_DEADLINE : PG_FINISH_CANCELLED);
-            if (list)
+            if (list) {
                 leave(e, i);
-            else
+            } else {
                 memmove(e->waiting + i, e->waiting + i + 1, (size_t)(--e->n_waiting - i) * sizeof(*e->waiting));
+                t->left = 1;
+            }
         }
 }
 
@@ -128,10 +132,19 @@ static void count_step(pg_engine *e, double ms)
     pthread_mutex_unlock(&e->lock);
 }
 
+static void share_prompts(pg_engine *e)
+{
+    for (int i = 0; i < e->n_running; i++) {
+        pg_task *t = e->running[i];
+        pg_seq_share(&t->seq, &e->prefix, t->token, t->n_prompt, t->n_done);
+    }
+}
+
 static void step(pg_engine *e, double begin)
 {
     e->backend->ops->run(e->backend, &e->rows, &e->pages.kv);
     pg_draw_rows(e);
+    if (e->rows.n_prefill) share_prompts(e);
     e->step_ms = pg_now_ms() - begin;
     count_step(e, e->step_ms);
     drop_finished(e);
@@ -165,11 +178,14 @@ static void show_counts(pg_engine *e) /* under the lock */
 {
     e->stats.waiting = e->n_waiting;
     e->stats.running = e->n_running;
-    e->stats.kv_pages_used = e->pages.n_page - e->pages.n_free;
+    e->stats.kv_pages_used = e->pages.n_page - pg_prefix_room(&e->prefix);
+    e->stats.kv_pages_cached = e->prefix.n_idle;
+    e->stats.cached_tokens = e->cached_tokens;
 }
 
-/* Take what was submitted. Nothing to run: wait for work, at most until the next deadline. Returns 0 to stop. */
-static int take_work(pg_engine *e, int idle)
+/* Take what was submitted or asked for. Nothing to run: wait for work, at most until the next deadline. Returns 0 to
+ * stop. */
+static int take_work(pg_engine *e, int idle, double *now)
 {
     pthread_mutex_lock(&e->lock);
     show_counts(e);
@@ -194,22 +210,25 @@ static int take_work(pg_engine *e, int idle)
     pg_task *t = e->queue_head;
     e->queue_head = e->queue_tail = NULL;
     const int stop = e->stop;
-    pthread_mutex_unlock(&e->lock);
     while (t && !stop) {
         pg_task *next = t->next;
         insert_waiting(e, t);
         t = next;
     }
+    *now = pg_now_ms();
+    pg_rewind_obey(e);
+    end_early(e, *now);
+    pthread_mutex_unlock(&e->lock);
     return !stop;
 }
 
 void *pg_sched_run(void *engine)
 {
     pg_engine *e = engine;
+    double now;
     int idle = 1;
-    while (take_work(e, idle)) {
-        const double now = pg_now_ms();
-        end_early(e, now);
+    while (take_work(e, idle, &now)) {
+        drop_finished(e);
         admit_all(e);
         idle = !pg_batch_fill(e);
         signal_soon(e, now, idle);

@@ -8,7 +8,7 @@
 #define PG_SCHED_H
 
 #include "../../kernels/backend.h"
-#include "../kv/pages.h"
+#include "../kv/seq.h"
 #include "../plan/plan.h"
 #include "../token/token.h"
 #include "queue.h"
@@ -18,6 +18,19 @@
 #include <sys/types.h>
 
 enum { PG_MAX_STOP = 16, PG_MAX_STOP_BYTES = 256, PG_MAX_LOGPROBS = 33 };
+enum {
+    PG_MAX_BANS = 64,
+    PG_MAX_BANS_ALL = 256,
+    PG_MAX_ASKED = 16
+}; /* tokens at one place, in all; rewinds that wait */
+
+/* What the reader of a request with a lead has asked for; rewind.c. */
+typedef struct pg_asked {
+    int32_t keep[PG_MAX_ASKED], ban[PG_MAX_ASKED]; /* rewinds that the thread has not seen yet */
+    int32_t n_rewind;
+    int32_t seen;           /* tokens acknowledged */
+    int32_t attempt, given; /* as the reader sees it: rewinds so far, tokens handed out */
+} pg_asked;
 
 /* One request or one pg_logits / pg_score call on its way. Made and freed by callers' threads, changed by the engine
  * thread in between, except for the fields marked so. */
@@ -32,18 +45,25 @@ typedef struct pg_task {
     int32_t *token; /* [cap] prompt, then what was generated */
     int32_t n_token, n_prompt, cap;
     int32_t n_done; /* positions that the cache holds */
-    int32_t *page;  /* [n_page_cap] */
-    int32_t n_page;
+    pg_seq seq;
     pg_detok *detok;
     char *held; /* text that may still become a stop string */
     int32_t n_held, held_cap;
     pg_ring ring;
-    unsigned char *expert_seen; /* bit for each (MoE layer, expert) */
+    int32_t *expert_seen; /* [MoE layers, experts] the first generated token that it served, from 1; 0: none */
     int32_t n_expert_seen;
+    int32_t attempt, n_dropped; /* how often it was rewound; tokens that were taken back */
+    int32_t n_seen;             /* generated tokens that the reader has acknowledged */
+    int32_t ending;             /* PG_FINISH_*: its newest token ended it, and DONE waits for the reader; 0: none did */
+    int32_t *ban;               /* [PG_MAX_BANS_ALL] tokens (-1: none), or NULL without a lead */
+    int32_t *ban_place;         /* as which generated token, from 0, each must not come; ascending */
+    int32_t n_ban;
+    pg_asked asked;                                /* under the engine's lock */
     double t_submit, t_start, t_first, t_deadline; /* ms, monotonic; 0: not yet, none */
     _Atomic int cancelled;                         /* set by any thread */
-    int finished;                                  /* engine thread: DONE or FAIL was pushed */
+    _Atomic int finished;                          /* engine thread: DONE or FAIL was pushed; rewind.c reads it too */
     int gone;                                      /* reader: DONE or FAIL was handed out */
+    _Atomic int left;                              /* engine thread: it knows the task no more */
 
     int looking; /* 1: pg_logits or pg_score, no ring, no sampling */
     int32_t chunk, first_decode;
@@ -86,8 +106,10 @@ struct pg_engine {
 
     /* the engine thread's own */
     pg_pages pages;
+    pg_prefix prefix;
     pg_sampler **sampler;         /* [info.threads] one for each lane that draws */
     pg_task **waiting, **running; /* [queue_cap + looking] */
+    double cached_tokens;
     int32_t n_waiting, n_running, turn;
     int32_t *row_token, *row_pos, *row_seq, *row_task, *sampled, *sampled_task; /* rows of the step, by max_rows */
     const int32_t **row_pages;
@@ -106,6 +128,7 @@ void pg_signal_reader(pg_engine *e);
 /* engine.c: PG_EINVAL in a process that did not open this engine; queue a task and wake the thread. */
 int pg_engine_check(const pg_engine *e, pg_error *err);
 void pg_engine_queue(pg_engine *e, pg_task *t);
+void pg_engine_wake(pg_engine *e); /* under the lock: let the thread look at what has changed */
 
 /* engine.c: show activations to `to` from the next step on, if so far they were shown to `from` (NULL: nobody); returns 1
  * when the thread has taken notice, so that `from` is shown no more, or 0. */
@@ -125,12 +148,20 @@ void pg_task_close(pg_task *t);
 /* batch.c: choose the rows of the next step; 0 when nobody can run. */
 int pg_batch_fill(pg_engine *e);
 
+/* rewind.c: one more token may be drawn, as far as its reader is; under the lock, do what readers have asked for. */
+int pg_rewind_has_lead(const pg_task *t);
+void pg_rewind_obey(pg_engine *e);
+
 /* draw.c: turn the step's sampled rows into tokens, or into what pg_logits and pg_score asked for. */
 void pg_draw_rows(pg_engine *e);
 
-/* output.c: a token was drawn for a task; publishes text and the end. */
+/* output.c: a token was drawn for a task; publishes text and the end. The end of a request with a lead waits, as
+ * t->ending, for pg_output_done. Replay makes the text's state, and t->ending, what they were after the newest
+ * token. */
 void pg_output_token(pg_engine *e, pg_task *t, int32_t token, const pg_logprob *logprobs, int n_logprobs);
 void pg_output_end(pg_engine *e, pg_task *t, int finish);
+void pg_output_done(pg_engine *e, pg_task *t, int finish);
+void pg_output_replay(pg_engine *e, pg_task *t);
 void pg_output_fail(pg_engine *e, pg_task *t, int code, const char *message);
 
 #endif

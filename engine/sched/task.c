@@ -30,6 +30,9 @@ static int check_request(const pg_engine *e, const pg_request *r, pg_error *err)
         return pg_fail(err, PG_EINVAL, "repeat_penalty is %g: expected a number above 0", (double)r->repeat_penalty);
     if (r->logprobs < 0 || r->logprobs > PG_MAX_LOGPROBS)
         return pg_fail(err, PG_EINVAL, "logprobs is %d: expected 0 to %d", r->logprobs, PG_MAX_LOGPROBS);
+    if (r->lead < 0) return pg_fail(err, PG_EINVAL, "lead is %d: expected 0 (it does not wait) or more", r->lead);
+    if (r->cache_salt && strnlen(r->cache_salt, PG_SALT_BYTES + 1) > PG_SALT_BYTES)
+        return pg_fail(err, PG_EINVAL, "cache_salt is longer than %d bytes", PG_SALT_BYTES);
     if (r->n_stop < 0 || r->n_stop > PG_MAX_STOP)
         return pg_fail(err, PG_EINVAL, "%d stop strings: at most %d", r->n_stop, PG_MAX_STOP);
     for (int32_t i = 0; i < r->n_stop; i++) {
@@ -65,7 +68,9 @@ static int copy_request(pg_task *t, const pg_request *r)
         at += t->stop_len[i] + 1;
     }
     t->how.stop = t->stop;
-    return 1;
+    t->how.cache_salt = NULL;
+    t->seq.scope.salt = r->cache_salt ? pg_salt_new(r->cache_salt) : NULL;
+    return !r->cache_salt || t->seq.scope.salt;
 }
 
 static uint64_t draw_seed(void)
@@ -79,12 +84,14 @@ static int take_memory(pg_engine *e, pg_task *t)
 {
     const size_t pairs = (size_t)e->model->n_moe_layer * (size_t)e->model->h.n_expert;
     t->token = malloc((size_t)t->cap * sizeof *t->token);
-    t->page = malloc(((size_t)t->cap / PG_PAGE_TOKENS + 1) * sizeof *t->page);
-    t->expert_seen = calloc(pairs / 8 + 1, 1);
-    if (t->looking) return t->token && t->page && t->expert_seen;
+    t->seq.page = malloc(((size_t)t->cap / PG_PAGE_TOKENS + 1) * sizeof *t->seq.page);
+    if (t->looking) return t->token && t->seq.page;
+    t->expert_seen = calloc(pairs + 1, sizeof *t->expert_seen);
     t->held_cap = PG_MAX_STOP_BYTES + pg_tokenizer_longest(e->tokenizer) + 16;
     t->held = malloc((size_t)t->held_cap);
-    return t->token && t->page && t->expert_seen && t->held &&
+    if (t->how.lead) t->ban = malloc(2 * PG_MAX_BANS_ALL * sizeof *t->ban);
+    t->ban_place = t->ban ? t->ban + PG_MAX_BANS_ALL : NULL;
+    return t->token && t->seq.page && t->expert_seen && t->held && (t->ban || !t->how.lead) &&
            !pg_ring_open(&t->ring, (uint32_t)t->held_cap, t->how.logprobs);
 }
 
@@ -122,7 +129,9 @@ pg_task *pg_task_open(pg_engine *e, const pg_request *req, pg_error *err)
 
 pg_task *pg_task_open_looking(pg_engine *e, const int32_t *ids, int32_t n, pg_error *err)
 {
-    return open_task(e, &(pg_request){ .prompt = ids, .n_prompt = n }, 1, err);
+    pg_task *t = open_task(e, &(pg_request){ .prompt = ids, .n_prompt = n }, 1, err);
+    if (t) t->seq.scope.key = PG_KEY_ALONE; /* it wants the logits of all positions */
+    return t;
 }
 
 void pg_task_close(pg_task *t)
@@ -133,7 +142,9 @@ void pg_task_close(pg_task *t)
     free(t->bias);
     free(t->stop_text);
     free(t->token);
-    free(t->page);
+    free(t->seq.page);
+    free(t->ban);
+    pg_salt_drop(t->seq.scope.salt);
     free(t->held);
     free(t->expert_seen);
     free(t);

@@ -18,11 +18,11 @@ Engine.__index = Engine
 local OPEN = {
    device = "string", threads = "integer", context = "integer", kv_tokens = "integer", kv_type = "string",
    precision = "string", batch = "integer", queue = "integer", mmap = "boolean", mlock = "boolean", force = "boolean",
-   progress = "function",
+   prefix_cache = "boolean", progress = "function",
 }
 local OPEN_FIELDS = {
-   "device", "threads", "context", "kv_tokens", "kv_type", "precision", "batch", "queue", "force", mmap = "use_mmap",
-   mlock = "use_mlock",
+   "device", "threads", "context", "kv_tokens", "kv_type", "precision", "batch", "queue", "force", "prefix_cache",
+   mmap = "use_mmap", mlock = "use_mlock",
 }
 
 local GENERATE = {
@@ -30,14 +30,16 @@ local GENERATE = {
    typical_p = "number", repeat_penalty = "number", repeat_last_n = "integer", presence_penalty = "number",
    frequency_penalty = "number", seed = "seed", stop = "strings", logit_bias = "biases", logprobs = "integer",
    special = "boolean", priority = "integer", chunk = "integer", deadline_ms = "number", ignore_eos = "boolean",
+   cache_salt = "string",
    later = {
       dry = true, xtc = true, mirostat = true, grammar = true, json_schema = true, tenant = true, adapters = true,
-      route = true, filters = true, session = true, cache_salt = true,
+      route = true, filters = true, session = true,
    },
 }
 local GENERATE_FIELDS = {
    "max_new", "temperature", "top_k", "top_p", "min_p", "typical_p", "repeat_penalty", "repeat_last_n",
    "presence_penalty", "frequency_penalty", "logprobs", "special", "priority", "chunk", "deadline_ms", "ignore_eos",
+   "cache_salt",
 }
 
 -- Options that more than a field of pg_request stands for, by name: @{Engine.add_option}.
@@ -245,6 +247,8 @@ end
 -- @tfield ?number chunk prompt tokens a step at most; 0, the default: the engine's choice; what comes out is the same
 -- @tfield ?number deadline_ms from now; 0: none
 -- @tfield ?boolean ignore_eos end tokens do not end it; default false
+-- @tfield ?string cache_salt at most 1024 bytes: what was computed of a prompt is shared only with prompts of the same
+-- salt, so that nobody learns from timings what others have asked; default: with those that have none
 
 --- Begin a generation and return at once; the engine's thread does the work.
 -- @tparam string|{number,...} prompt text, or a list of token ids
@@ -318,7 +322,7 @@ end
 
 --- Counters since the engine was opened.
 -- @table stats
--- @tfield number prompt_tokens processed so far
+-- @tfield number prompt_tokens computed so far
 -- @tfield number generated_tokens
 -- @tfield number steps
 -- @tfield number requests
@@ -328,14 +332,16 @@ end
 -- @tfield number last_seconds in the last one
 -- @tfield number waiting requests now
 -- @tfield number running requests now
--- @tfield number kv_pages_used
--- @tfield number kv_pages
+-- @tfield number kv_pages_used held by requests now
+-- @tfield number kv_pages in all
 -- @tfield number kv_page_tokens tokens in a page
+-- @tfield number kv_pages_cached of earlier prompts, kept to be found again until somebody needs the room
+-- @tfield number cached_tokens of prompts, found and not computed
 
 local STATS = {
    "prompt_tokens", "generated_tokens", "steps", "requests", "prefill_seconds", "decode_seconds", "busy_seconds",
    "last_seconds",
-   "waiting", "running", "kv_pages_used", "kv_pages", "kv_page_tokens",
+   "waiting", "running", "kv_pages_used", "kv_pages", "kv_page_tokens", "kv_pages_cached", "cached_tokens",
 }
 
 --- Counters since the engine was opened.

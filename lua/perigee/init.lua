@@ -9,6 +9,7 @@
 -- local engine = assert(perigee.open())
 -- for piece in engine:generate("Once upon a time"):pieces() do io.write(piece) end
 local bench = require "perigee.bench"
+local filter = require "perigee.filter"
 local imatrix = require "perigee.imatrix"
 local lib = require "perigee.ffi"
 local memory = require "perigee.memory"
@@ -76,6 +77,7 @@ perigee.version = lib.version
 -- @tfield ?boolean mmap map the file (the default), or read it into memory of our own
 -- @tfield ?boolean mlock lock the weights into memory; default false
 -- @tfield ?boolean force skip the check that everything fits into memory; default false
+-- @tfield ?boolean prefix_cache prompts that begin alike share what was computed of it; default true
 -- @tfield ?function progress called with done, total (bytes) and what ("load") while the model is opened; an error that
 -- it raises gives the opening up and passes through
 
@@ -228,6 +230,17 @@ end
 function perigee.quantize(opts)
    local report, message, code = quantize.quantize(opts, 2)
    return report, message, code
+end
+
+--- Make a content filter: @{perigee.filter}.
+-- @tparam perigee.filter.filter_options opts
+-- @treturn ?perigee.filter nil, message, code
+-- @usage
+-- local filter = assert(perigee.filter { name = "names", words = { "Voldemort" }, action = "mask", whole_word = true })
+-- print(filter:clean "Lord Voldemort came in")
+function perigee.filter(opts)
+   local made, message, code = filter.make(opts, 2)
+   return made, message, code
 end
 
 return perigee --[[@as perigee]]

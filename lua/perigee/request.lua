@@ -22,10 +22,12 @@ local FINISH = {
 -- @tfield string kind "text", "done" or "fail"
 -- @tfield ?string text of "text": whole UTF-8 characters, may be ""
 -- @tfield ?number token of "text": the id that was chosen; nil for text that had been held back
+-- @tfield ?number attempt of "text" and "done": how often the request had been rewound
 -- @tfield ?choice logprobs of "text", when the request asked for them
 -- @tfield ?string finish of "done": "stop" (end token or stop string), "length" (max_new, or the context is full),
 -- "cancelled" or "deadline"
--- @tfield ?table usage of "done", in tokens: prompt, cached (of the prompt, not computed anew), completion
+-- @tfield ?table usage of "done", in tokens: prompt, cached (of the prompt, not computed anew), completion, dropped
+-- (generated and taken back, not part of completion)
 -- @tfield ?table timings of "done", in ms: queue, prefill, decode
 -- @tfield ?table experts of "done", distinct (layer, expert) pairs: used by the generated tokens, all in the model
 -- @tfield ?number|string seed of "done": the one used; decimal digits when a Lua number cannot hold it
@@ -88,7 +90,7 @@ local function choice(logprobs, n)
 end
 
 local function accept_text(self, c)
-   local event = { kind = "text", text = ffi.string(c.text, c.n_text) }
+   local event = { kind = "text", text = ffi.string(c.text, c.n_text), attempt = c.attempt }
    self._texts[#self._texts + 1] = event.text
    if c.token >= 0 then
       event.token = c.token
@@ -103,8 +105,8 @@ end
 
 local function accept_done(self, c)
    local event = {
-      kind = "done", finish = FINISH[c.finish],
-      usage = { prompt = c.n_prompt, cached = c.n_cached, completion = c.n_completion },
+      kind = "done", finish = FINISH[c.finish], attempt = c.attempt,
+      usage = { prompt = c.n_prompt, cached = c.n_cached, completion = c.n_completion, dropped = c.n_dropped },
       timings = { queue = c.queue_ms, prefill = c.prefill_ms, decode = c.decode_ms },
       experts = { used = c.experts_used, all = c.experts_all },
       seed = options.seed_value(c.seed_low, c.seed_high),

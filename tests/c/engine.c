@@ -296,9 +296,10 @@ static void test_allocations(pg_engine *e)
 #ifdef COUNTS
     int32_t ids[64], id;
     pg_event ev[8];
-    int tokens = 0;
+    int tokens = 0, kept = 0, rewinds = 0;
     pg_request r = story(e, ids, 300);
     const char *stops[] = { "zzzz" };
+    r.lead = 32;
     r.stop = stops;
     r.n_stop = 1;
     r.logprobs = 4;
@@ -308,11 +309,14 @@ static void test_allocations(pg_engine *e)
     for (int over = 0; !over;) {
         const int n = pg_poll(e, 2000, ev, 8, NULL);
         for (int i = 0; i < n; i++) tokens += ev[i].kind == PG_EVENT_TEXT, over |= ev[i].kind != PG_EVENT_TEXT;
+        for (int i = 0; i < n; i++) kept += ev[i].kind == PG_EVENT_TEXT && ev[i].attempt == rewinds;
         if (n <= 0) break;
+        if (kept > 100 && rewinds < 3) rewinds += pg_rewind(e, id, kept -= 20, ev[0].token, NULL) == PG_OK;
+        pg_acknowledge(e, id, kept);
         if (tokens >= 20) atomic_store(&counting, tokens < 250);
     }
     atomic_store(&counting, 0);
-    CHECK(tokens >= 300, "%d tokens", tokens);
+    CHECK(kept == 300 && rewinds == 3, "%d tokens, %d rewinds", kept, rewinds);
     CHECK(atomic_load(&n_alloc) == 0, "%d allocations in steady decode steps", atomic_load(&n_alloc));
     atomic_store(&counting, 1);
     void *volatile probe = malloc(10); /* volatile: else clang leaves out a malloc that nobody looks at */

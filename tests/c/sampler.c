@@ -48,13 +48,15 @@ static float clean(float x)
     return isnan(x) ? -INFINITY : x;
 }
 
-/* Logit of token t after bias and penalties, counting its occurrences the slow way. */
+/* Logit of token t after bias, bans and penalties, counting its occurrences the slow way. */
 static float adjusted(const pg_draw *d, int32_t t)
 {
     const pg_request *h = d->how;
     float x = clean(d->logits[t]);
     for (int i = 0; i < h->n_bias; i++)
         if (h->bias[i].token == t) x = clean(x + h->bias[i].bias);
+    for (int i = 0; i < d->n_ban; i++)
+        if (d->ban[i] == t) return -INFINITY;
     int seen = 0;
     for (int i = 0; i < d->n_history; i++)
         if (d->history[i] == t && (h->repeat_last_n < 0 || i >= d->n_history - h->repeat_last_n)) seen++;
@@ -401,7 +403,17 @@ static void any_settings(void)
             for (int i = 0; i < 32; i++) history[i] = (int)(check_rand(&rng) % (unsigned)(V + 2)) - 1;
             pg_bias bias[4];
             pg_request how = random_request(&rng, V, bias);
-            pg_draw d = { logits, &how, history, (int)(check_rand(&rng) % 33), check_rand(&rng), run, run % 3, NULL };
+            int32_t ban[3];
+            for (int i = 0; i < 3; i++) ban[i] = (int)(check_rand(&rng) % (unsigned)(V + 2)) - 1;
+            pg_draw d = { .logits = logits,
+                          .how = &how,
+                          .history = history,
+                          .n_history = (int)(check_rand(&rng) % 33),
+                          .seed = check_rand(&rng),
+                          .position = run,
+                          .attempt = run % 3,
+                          .ban = ban,
+                          .n_ban = run % 4 };
             memcpy(copy, logits, sizeof copy);
             int32_t got = pg_sample(s, &d), again = pg_sample(run % 2 ? s : other, &d), want = plain_sample(&d, V);
             bool finite = false;

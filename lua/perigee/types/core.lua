@@ -22,6 +22,7 @@ local perigee = {}
 ---@field mmap? boolean map the file (default) or read it
 ---@field mlock? boolean lock the weights into memory
 ---@field force? boolean skip the check that everything fits into memory
+---@field prefix_cache? boolean prompts that begin alike share what was computed of it
 ---@field progress? fun(done: number, total: number, what: string)
 
 ---@class perigee.Info
@@ -200,6 +201,7 @@ local Engine = {}
 ---@field chunk? integer
 ---@field deadline_ms? number
 ---@field ignore_eos? boolean
+---@field cache_salt? string
 
 ---@class perigee.Stats
 ---@field prompt_tokens number
@@ -215,6 +217,8 @@ local Engine = {}
 ---@field kv_pages_used integer
 ---@field kv_pages integer
 ---@field kv_page_tokens integer
+---@field kv_pages_cached integer
+---@field cached_tokens number
 
 ---@return perigee.Info? info
 ---@return string? message
@@ -301,6 +305,7 @@ local Request = {}
 ---@field prompt integer
 ---@field cached integer
 ---@field completion integer
+---@field dropped integer
 
 ---@class perigee.Timings
 ---@field queue number
@@ -315,6 +320,7 @@ local Request = {}
 ---@field kind "text"|"done"|"fail"
 ---@field text? string of "text"
 ---@field token? integer of "text"
+---@field attempt? integer of "text" and "done"
 ---@field logprobs? perigee.Choice of "text"
 ---@field finish? perigee.Finish of "done"
 ---@field usage? perigee.Usage of "done"

@@ -1,0 +1,353 @@
+--- Several filters on one stream: what may be released, and what happens to what they match.
+--
+-- Private to the module. Every filter looks at the text as it came, none at what another made of it, so that masks hide
+-- nothing from a filter that blocks. Matches are acted upon in the order of where they begin, the longer first, then as
+-- the filters were declared, and only when no filter can find one that begins earlier any more; up to there the text is
+-- released. Where a filter may take tokens back, nothing is released that could be among them, nor what could still
+-- become a match if they went away: the text goes out only as far as it was decided before the first of these tokens.
+-- @module perigee.filter.stack
+-- @local
+local ffi = require "ffi"
+local bit = require "bit"
+local fold = require "perigee.filter.fold"
+local Finder = require "perigee.filter.finder"
+local Tape = require "perigee.filter.tape"
+
+local Stack = {}
+Stack.__index = Stack
+
+local Tapes = {}
+Tapes.__index = Tapes
+
+-- Bytes that are kept before old ones are let go.
+local TRIM = 4096
+
+local const_bytes = ffi.typeof "const uint8_t *"
+
+--- The tape for matchers that fold in one way.
+-- @tparam boolean case
+-- @tparam boolean width
+-- @treturn tape
+function Tapes:of(case, width)
+   local name = (case and 1 or 0) + (width and 2 or 0)
+   if not self.named[name] then
+      self.named[name] = Tape.new(fold.map(case, width))
+      self[#self + 1] = self.named[name]
+   end
+   return self.named[name]
+end
+
+--- Begin.
+-- @tparam {perigee.filter,...} filters in declared order
+-- @tparam[opt] function rewind (token, match) -> boolean: take back the generated tokens from this one on and ban it at
+-- its place; without it filters that rewind block
+-- @tparam[opt=false] boolean report matches are told and nothing is done about them
+-- @treturn stack
+function Stack.new(filters, rewind, report)
+   local self = setmetatable({
+      report = report or false,
+      tapes = setmetatable({ named = {} }, Tapes), finders = {}, rewind = rewind or false,
+      rest = "",            -- the first bytes of a character whose last are not there yet
+      behind = 64,          -- bytes that are kept before what is needed
+      out = {}, n_out = 0,  -- what was released by the last push: strings and matches, in order
+      queue = {},           -- matches that were found and not acted upon yet, in order
+      sent = 0,             -- text before it was released, or replaced
+      limit = 0,            -- text before it is decided for good
+      -- Of each token that may be taken back: where its text begins, and what was decided when it came.
+      starts = {}, limits = {}, allows = {},
+      first_token = 1, tokens = 0,                     -- the first of these, and the last token there is, from 1
+      left = {},            -- how often each filter may rewind
+      blocked = false,      -- the match that ended the text
+      rewound = false,      -- the last push took tokens back
+   }, Stack)
+   self.raw = self.tapes:of(false, false)
+   for i, filter in ipairs(filters) do
+      self.finders[i] = Finder.start(filter, self.tapes)
+      self.left[i] = rewind and filter.times or 0
+   end
+   return self
+end
+
+-- How many bytes at the end begin a character that is not whole.
+local function broken(text)
+   local n = #text
+   for k = 1, math.min(3, n) do
+      local b = text:byte(n - k + 1)
+      if b >= 0xC0 then
+         local long = b >= 0xF0 and b < 0xF5 and 4 or b >= 0xE0 and b < 0xF0 and 3 or b >= 0xC2 and b < 0xE0 and 2 or 1
+         return long > k and k or 0
+      elseif b < 0x80 then
+         return 0
+      end
+   end
+   return 0
+end
+
+local function feed(self, text)
+   if self.rest ~= "" then text, self.rest = self.rest .. text, "" end
+   local n = #text
+   if n > 0 and text:byte(n) >= 0x80 then
+      local k = broken(text)
+      if k > 0 then
+         self.rest = text:sub(n - k + 1)
+         n = n - k
+      end
+   end
+   if n == 0 then return end
+   local p = ffi.cast(const_bytes, text)
+   for i = 1, #self.tapes do self.tapes[i]:push(p, n) end
+end
+
+local function before(a, b)
+   if a.first ~= b.first then return a.first < b.first end
+   if a.last ~= b.last then return a.last > b.last end
+   return a.rank < b.rank
+end
+
+local function enqueue(self, match, rank)
+   match.rank = rank
+   local queue, i = self.queue, #self.queue
+   while i > 0 and before(match, queue[i]) do i = i - 1 end
+   table.insert(queue, i + 1, match)
+end
+
+-- Ask all filters; returns the place before which no match begins that is not known.
+local function look(self, final)
+   local hold, finders = self.raw.stop, self.finders
+   for rank = 1, #finders do
+      local finder = finders[rank]
+      local match = finder:seek(final)
+      while match do
+         enqueue(self, match, rank)
+         match = finder:seek(final)
+      end
+      if finder.hold < hold then hold = finder.hold end
+   end
+   return hold
+end
+
+local function emit(self, what)
+   local n = self.n_out + 1
+   self.out[n], self.n_out = what, n
+end
+
+local function send(self, place)
+   if place > self.sent then
+      emit(self, self.raw:text(self.sent, place))
+      self.sent = place
+   end
+end
+
+-- What a filter wants to happen to a match of its own.
+local ACTIONS = { block = true, mask = true, rewind = true, flag = true }
+local function resolve(self, match)
+   local action = match.action
+   match.resolved = true
+   if self.report then return end
+   if type(action) == "function" then
+      match.action = nil
+      action = action(match)
+      if action == nil then action = "flag" end
+      if not ACTIONS[action] then
+         error(("the action function returned %s; it returns \"block\", \"mask\", \"rewind\" or \"flag\""):format(
+            type(action) == "string" and ("%q"):format(action) or tostring(action)), 0)
+      end
+   end
+   match.action = action
+   if action == "rewind" and self.left[match.rank] == 0 then match.action = "block" end
+end
+
+local function replacement(filter, match)
+   local replace = filter.replace
+   if type(replace) == "function" then
+      replace = replace(match)
+      if type(replace) ~= "string" then
+         error(("the replace function returned a %s; it returns a string"):format(type(replace)), 0)
+      end
+   end
+   if replace then return replace end
+   local characters = 0
+   for i = 1, #match.text do
+      if bit.band(match.text:byte(i), 0xC0) ~= 0x80 then characters = characters + 1 end
+   end
+   return ("*"):rep(characters)
+end
+
+-- Act upon the first match of the queue, which does not rewind; true: it ends the text.
+local function act(self)
+   local match = table.remove(self.queue, 1)
+   send(self, match.first - 1)
+   local text
+   if not self.report and match.action == "mask" and match.last > self.sent then
+      text = replacement(self.finders[match.rank].filter, match)
+      self.sent = match.last
+   end
+   self.finders[match.rank].released = match.last
+   match.resolved, match.rank = nil, nil
+   emit(self, match)
+   if text and text ~= "" then emit(self, text) end
+   return match.action == "block" and not self.report
+end
+
+-- The token that a place belongs to. The first bytes of a character may be those of tokens that released no text.
+local function token_of(self, place)
+   local starts, k, first = self.starts, self.tokens, self.first_token
+   while k > first and starts[k] > place do k = k - 1 end
+   if self.raw.data[place - self.raw.base] >= 0x80 then
+      while k > first and starts[k - 1] == starts[k] do k = k - 1 end
+   end
+   return k
+end
+
+-- How far text may go out when everything before `hold` is decided: not beyond what was decided when the first token
+-- came that a filter may still want back.
+local function bound(self, hold)
+   if self.tokens < self.first_token then return hold end
+   local first
+   for rank = 1, #self.finders do
+      if self.left[rank] > 0 then
+         local place = self.finders[rank].hold
+         if place < self.raw.stop and (not first or place < first) then first = place end
+      end
+   end
+   for _, match in ipairs(self.queue) do
+      if self.left[match.rank] > 0 and (match.action == "rewind" or not match.resolved) then
+         if not first or match.first - 1 < first then first = match.first - 1 end
+         break
+      end
+   end
+   return first and math.min(hold, self.limits[token_of(self, first)]) or hold
+end
+
+-- Take tokens back, from the one in which the match begins. Everything that is not decided is looked for anew.
+local function take_back(self, match)
+   local k = token_of(self, match.first - 1)
+   local start, limit, allow = self.starts[k], self.limits[k], self.allows[k]
+   local stops = {}
+   for i = #self.queue, 1, -1 do
+      local queued = self.queue[i]
+      if queued.first > limit then
+         table.remove(self.queue, i)
+      else
+         stops[queued.rank] = math.max(stops[queued.rank] or 0, queued.last)
+      end
+   end
+   for i = 1, #self.tapes do self.tapes[i]:cut(start) end
+   for rank, finder in ipairs(self.finders) do
+      finder:restart(limit, allow, math.max(limit, finder.released, stops[rank] or 0))
+   end
+   self.tokens, self.rest = k - 1, ""
+   return k
+end
+
+-- The first match before `hold` that blocks or rewinds; all before it are resolved.
+local function decisive(self, hold)
+   if self.report then return nil end
+   for i, match in ipairs(self.queue) do
+      if match.first > hold then return nil end
+      if not match.resolved then resolve(self, match) end
+      if match.action == "block" or match.action == "rewind" then return match, i end
+   end
+end
+
+local function stop_with(self, match)
+   repeat
+      local head = self.queue[1]
+      if act(self) then
+         self.blocked = head
+         return
+      end
+   until head == match
+end
+
+-- Act upon what is decided, release what may go out.
+local function settle(self, final)
+   local hold = look(self, final)
+   while #self.queue > 0 do
+      local match = decisive(self, hold)
+      if not match then break end
+      if match.action == "rewind" then
+         local k = token_of(self, match.first - 1)
+         if k >= self.first_token and self.rewind(k, match) then
+            self.left[match.rank] = self.left[match.rank] - 1
+            take_back(self, match)
+            self.rewound = true
+            match.rank, match.resolved = nil, nil
+            emit(self, match)
+            return
+         end
+         match.action = "block"
+      end
+      stop_with(self, match)
+      if self.blocked then return end
+   end
+   local limit = final and hold or bound(self, hold)
+   while self.queue[1] and self.queue[1].first <= limit do
+      if not self.queue[1].resolved then resolve(self, self.queue[1]) end
+      act(self)
+   end
+   send(self, limit)
+   self.limit = limit
+end
+
+-- Forget what nobody can ask for any more.
+local function trim(self)
+   local starts, limit = self.starts, self.limit
+   local k = self.first_token
+   while k < self.tokens and starts[k + 1] <= limit and starts[k] < limit do
+      starts[k], self.limits[k], self.allows[k] = nil, nil, nil
+      k = k + 1
+   end
+   self.first_token = k
+   if self.raw.stop - self.raw.base < TRIM then return end
+   local place = limit
+   if k <= self.tokens then place = math.min(place, self.limits[k], self.allows[k]) end
+   for _, finder in ipairs(self.finders) do place = math.min(place, finder:needs()) end
+   for i = 1, #self.tapes do
+      local tape = self.tapes[i]
+      tape:trim(tape:character(math.max(tape.base, tape:place(place) - self.behind)))
+   end
+end
+
+--- A token begins; the next push brings its text. Only where tokens may be taken back.
+function Stack:token()
+   local k = self.tokens + 1
+   local allow = self.raw.stop
+   for _, finder in ipairs(self.finders) do
+      if finder.allow and finder.allow_hold < allow then allow = finder.allow_hold end
+   end
+   self.starts[k], self.limits[k], self.allows[k], self.tokens = self.raw.stop, self.limit, allow, k
+end
+
+--- Take more text. What may be released is in `out[1]` .. `out[n_out]`: strings, and the matches that were acted upon.
+-- `blocked` is the match that ended the text; `rewound` says that tokens were taken back.
+-- @tparam string text
+-- @raise what a matcher or a function of the application raises
+function Stack:push(text)
+   self.n_out, self.rewound = 0, false
+   if self.blocked then return end
+   feed(self, text)
+   settle(self, false)
+   trim(self)
+end
+
+--- The end: nothing can become a match any more. As @{push}; text may follow all the same when tokens were taken back.
+function Stack:finish()
+   self.n_out, self.rewound = 0, false
+   if self.blocked then return end
+   settle(self, true)
+   if self.rewound or self.blocked then return end
+   if self.rest ~= "" then
+      emit(self, self.rest)
+      self.rest = ""
+   end
+end
+
+--- How many tokens are done with: their text is released, or replaced, and they will not be taken back.
+-- @treturn number
+function Stack:settled()
+   if self.limit == self.raw.stop and self.rest == "" then return self.tokens end
+   return self.first_token - 1
+end
+
+return Stack
