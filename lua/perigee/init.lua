@@ -15,6 +15,7 @@ local lib = require "perigee.ffi"
 local memory = require "perigee.memory"
 local model = require "perigee.model"
 local options = require "perigee.options"
+local pack = require "perigee.filter.pack"
 local quantize = require "perigee.quantize"
 local Engine = require "perigee.engine"
 local Tokenizer = require "perigee.tokenizer"
@@ -242,5 +243,8 @@ function perigee.filter(opts)
    local made, message, code = filter.make(opts, 2)
    return made, message, code
 end
+
+-- Callable as before, and with the packs as functions of its own.
+perigee.filter = pack.attach(perigee.filter)
 
 return perigee --[[@as perigee]]

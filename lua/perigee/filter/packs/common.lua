@@ -29,4 +29,8 @@ return {
       .. [[|century|novel|film|movie|patients?|doctors?|clinic|study|researchers?|prevention|hotline|awareness|charity)\b]],
    zcontext = [[(?:警方|民警|公安|法院|检察|刑法|条例|法律|律师|罪犯|嫌疑人|嫌犯|被告|查获|破获|捣毁|打击|抓获|缴获|逮捕|判处|被判|拘留|举报|谴责|严禁|禁止|防范|预防|警惕|提醒]]
       .. [[|诈骗案|揭秘|历史|博物馆|小说|电影|医生|患者|治疗|研究|科普|危害|远离|拒绝|专家|新闻|报道)]],
+   after = [[(?![^.!?\n]{0,60}<context>)]],
+   zafter = [[(?![^。!?\n]{0,24}<zcontext>)]],
+   allowed = [[<context>[^.!?\n]{0,160}]],
+   zallowed = [[<zcontext>[^。!?\n]{0,60}]],
 }

@@ -1,0 +1,48 @@
+-- Sexual content between adults and sexual services; how a pack is written: common.lua here.
+return {
+   category = "sexual",
+   title = "pornography, sexual services, intimate pictures without consent",
+   parts = {
+      porn = [[(?:porn(?:o|ography|ographic)?|hardcore sex|erotic(?:a| stor(?:y|ies)| fiction| role-?play)?|sex(?:ual)? scenes?|smut|hentai|nsfw|sex (?:story|stories|tapes?|videos?)|explicit sex\w*)]],
+      nude = [[(?:nudes?|naked|nude|topless|undress\w*|strip(?:ped)? naked)]],
+      zporn = [[(?:色情|黄色(?:网站|小说|视频|电影|图片|片)|黄片|黄网|A片|AV片|成人(?:影片|电影|视频|小说|网站|黄片|片)|情色|肉文|床戏|淫秽|三级片|激情视频|无码|毛片|小黄文|H文)]],
+   },
+   en = {
+      words = { "cam girls", "camgirls", "sex chat", "full service escort", "escort service", "escort services", "hardcore porn", "free porn",
+         "porn videos", "porn site", "porn sites", "send nudes", "send me your nudes", "one-night stand, no strings", "happy ending massage",
+         "nude deepfake", "deepfake nude", "deepfake porn", "xxx videos", "xxx cam", "let's sext", "sugar baby wanted" },
+      regex = {
+         [[<ask><gap>\b<porn>\b(?! addiction| education| laws?)]],
+         [[\b(?:watch|download|stream|free|uncensored|live)\b<near>\b(?:porn\w*|xxx|hentai|sex videos?|cam girls?)\b<after>]],
+         [[\b(?:send|show|give|get|post)\b<near>\b(?:nudes|nude (?:photos?|pics?|pictures?|images?)|naked (?:photos?|pics?|pictures?))\b<after>]],
+         [[<ask><gap>\b<nude>\b[^.!?\n]{0,12}\b(?:photos?|pics?|pictures?|images?|deepfakes?|video)\b]],
+         [[\b(?:generate|make|create|draw|edit)\b<near>\b(?:a |an |some )?<nude> (?:photo|pic|picture|image|version|deepfake)]],
+         [[\bundress\b<near>\b(?:woman|girl|her|him|photo|picture|person|ai)\b]],
+         [[\b(?:hook ?up|meet(?:ing)?|looking)\b<near>\b(?:for|for no-strings) sex\b]],
+         [[\b(?:one[- ]night stands?|friends with benefits|casual sex|no[- ]strings)\b<near>\b(?:sex|tonight|wanted|contact|dm|looking|only)]],
+         [[\blooking for a one[- ]night stand\b]],
+         [[\b(?:blow ?jobs?|hand ?jobs?|cumshots?|gangbangs?|threesomes?|deepthroat|anal sex)\b<after>]],
+         [[\bwhat you'd do to me in bed\b|\b(?:erotic|sexual) role-?play\b<after>]],
+         [[<ask><gap>\b(?:prostitutes?|call girls?|hookers?|escorts?)\b(?! vehicle)]],
+         [[\b(?:secretly|hidden camera|without (?:her|their|his) (?:knowledge|consent))\b<near>\bfilm\w*\b<near>\b(?:sex|naked|shower|undress)|\bsecretly film<gap>\b(?:sex|naked|shower)|\bsex tape in secret\b]],
+      },
+      allow = { regex = { "<allowed>", [[\b(?:sex education|sexual health|sexually transmitted|naked eye|naked mole)\b[^.!?\n]{0,60}]] } },
+   },
+   zh = {
+      words = { "约炮", "炮友", "裸聊", "一夜情", "援交", "招嫖", "嫖娼", "上门外围", "外围模特", "学生妹", "包夜", "一键脱衣", "成人黄片", "偷拍女厕",
+         "换脸裸照", "国产自拍", "看片加群", "楼凤", "大保健上门", "无码高清", "同城交友上门" },
+      regex = {
+         [[<zask><zgap><zporn>(?!信息的|内容的举报)]],
+         [[<zporn>[^。!?\n]{0,10}(?:在线|观看|下载|地址|网址|资源|免费|发布页|合集|加群|点击|打包|出售)<zafter>]],
+         [[(?:找|叫|约|介绍)[^。!?\n]{0,4}(?:小姐|妹子|少妇|鸡婆|按摩女|技师)[^。!?\n]{0,6}(?:上门|服务|过夜|开房|陪)]],
+         [[(?:特殊服务|全套服务|上门服务)[^。!?\n]{0,10}(?:外围|包夜|学生|酒店|私聊|美女|少妇|一条龙)]],
+         [[(?:裸照|裸体照|私密照|不雅照|露点照)(?![^。!?\n]{0,10}(?:被|泄露|维权|怎么删))<zafter>]],
+         [[(?:偷拍)[^。!?\n]{0,6}(?:洗澡|裙底|女厕|更衣室|换衣|酒店)<zafter>]],
+         [[(?:AI|ai|软件|照片|换脸)[^。!?\n]{0,8}(?:脱衣|去衣|裸照|裸体)]],
+         [[(?:少妇|美女|人妻|妹妹)[^。!?\n]{0,6}(?:寂寞|求安慰|一对一|裸|陪睡|激情)]],
+         [[(?:美女主播|主播)[^。!?\n]{0,8}(?:裸|激情|大尺度|福利视频)]],
+         [[(?:做爱|口交|性爱)[^。!?\n]{0,8}(?:视频|描写|细节|过程|教学视频|自拍)<zafter>]],
+      },
+      allow = { words = { "家政保洁上门服务" }, regex = { "<zallowed>", [[(?:性教育|性病|妇科|避孕|裸眼|举报电话)[^。!?\n]{0,30}]] } },
+   },
+}
