@@ -28,10 +28,12 @@ local function join(...)
    return list
 end
 
-function M.benign() return join(read "benign-hand.txt", read "benign-made.txt", read "benign-books.txt") end
+function M.benign() return join(read "benign-hand.txt", read "benign-made.txt", read "benign-books.txt",
+      read "benign-more.txt") end
 
 function M.violating()
-   return join(read "violating-hand.txt", read("violating-made.txt", false), read("violating-made-held.txt", true))
+   return join(read "violating-hand.txt", read("violating-made.txt", false), read("violating-made-held.txt", true),
+      read "violating-oblique.txt")
 end
 
 -- The labels of personal data are kinds of the pack "pii".

@@ -8,14 +8,15 @@ return {
    near = [[[^.!?\n]{0,18}?]],
    zgap = [[[^。!?\n]{0,12}?]],
    znear = [[[^。,!?\n]{0,6}?]],
-   harmless = [[(?![^.!?\n]{0,40}\b(?:prevent|avoid|report|recogni[sz]|spot |protect|detect|stop |remov|treat|surviv|defend]]
-      .. [[|support|identif|quit|against|talk (?:to|about)|awareness|victim|safe from|filter|block |combat|fight |legal|law))]],
+   harmless = [[(?![^.!?\n]{0,40}\b(?:prevent|avoid(?!ing?,? (?:get|being|detect|caught)| (?:get|being|detect|caught))|report(?!er)|recogni[sz]|spot |protect|detect(?!ion)|stop |remov|treat|surviv|defend]]
+      .. [[|support|identif|quit|against|talk (?:to|about)|awareness|victim|safe from|filter|block |combat|fight |legal))]],
    ask = [[\b(?:how (?:do|can|could|would|should|does|to|one|you|i|people)|ways? (?:to|of)|way is there|methods? (?:to|for|of)]]
       .. [[|steps? (?:to|for)|step[- ]by[- ]step|instructions? (?:to|for|on)|guide (?:to|for|on)|tutorial|recipe (?:for|to)]]
       .. [[|formula for|plan (?:to|is to|for)|planning to|tips (?:to|for|on)|teach(?:es)? |show (?:me|us|you)|tell (?:me|us)]]
       .. [[|help (?:me|us)|walk me|explain|describe|give me|i(?:'d| would) (?:like|love) to|i (?:want|need|intend)]]
       .. [[|i(?:'m| am) (?:going|about) to|let(?:'s| us) |where (?:can|do|could)|here(?:'s| is)|looking (?:for|to)]]
-      .. [[|write |create |generate |make me |get me |list |provide |which )<harmless>]],
+      .. [[|write |create |generate |make me |get me |list |provid|which |develop|design |produce |outline|instruct|compose|draft|publish|guidance]]
+      .. [[|blueprints?|manual (?:for|on)|strateg|process (?:for|of)|educate|suggest|what (?:can|should|do|steps|are ways|kind)|what(?:'s| is) (?:the|a) |ways of|should i |need (?:a|an|to|the|some) |craft |who (?:sells|can|wants)|anyone )<harmless>]],
    trade = [[\b(?:buy(?:ing)?|sell(?:ing|s)?|for sale|order(?:ing)?|purchas(?:e|ing)|get|obtain|need|dealer|supplier|vendor]]
       .. [[|wholesale|shipping|in stock|cheap|deliver(?:ed|y)?)\b]],
    zharmless = [[(?![^。!?\n]{0,10}(?:防止|预防|防范|识别|辨别|辨认|举报|报警|避免|应对|治疗|戒|打击|保护|判|认定|维权|找回|取证|劝|救助|危害|安慰|教育]]
@@ -28,8 +29,8 @@ return {
       .. [[|suspects?|investigat\w+|seized|dismantled|officials?|according to|crime of|offences?|act of|laws?|illegal to|museum|histor\w+]]
       .. [[|century|novel|film|movie|patients?|doctors?|clinic|study|researchers?|prevention|hotline|awareness|charity)\b]],
    zcontext = [[(?:警方|民警|公安|法院|检察|刑法|条例|法律|律师|罪犯|嫌疑人|嫌犯|被告|查获|破获|捣毁|打击|抓获|缴获|逮捕|判处|被判|拘留|举报|谴责|严禁|禁止|防范|预防|警惕|提醒]]
-      .. [[|诈骗案|揭秘|历史|博物馆|小说|电影|医生|患者|治疗|研究|科普|危害|远离|拒绝|专家|新闻|报道)]],
-   after = [[(?![^.!?\n]{0,60}<context>)]],
+      .. [[|诈骗案|揭秘|历史|博物馆|小说|电影|医生|患者|治疗|研究|科普|危害|远离|拒绝|专家|新闻|报道|追究|查处|立案|量刑|税务局|海关查|反派)]],
+   after = [[(?![^.!?\n]{0,60}<context>|[^.!?\n]{0,60}\bcriminal)]],
    zafter = [[(?![^。!?\n]{0,24}<zcontext>)]],
    allowed = [[<context>[^.!?\n]{0,160}]],
    zallowed = [[<zcontext>[^。!?\n]{0,60}]],

@@ -17,7 +17,16 @@ return {
    en = {
       words = { "anarchist cookbook recipe", "bomb-making manual", "bomb making manual", "homemade explosives recipe" },
       regex = {
+         [[<ask><gap>\b(?:explod|detonat|set(?:ting)? off|plac|plant)\w*<near>\b(?:bomb|explosives?|device)\b(?! (?:disposal|squad|threat))]],
+         [[<ask><gap>\b(?:blow(?:ing)? up|bomb(?:ing)?|explosion (?:at|in)|stadium explosion)\b(?! (?:a |the )?(?:balloon|photo|picture|air|mattress|image|beach))(?:<near>\b(?:hospital|base|church|school|building|city|concert|stadium|house|people|explosion|plane|train)\b|(?<=explosion))]],
+         [[<ask><gap>\b(?:weapons? of mass destruction|bioweapons?|backpack bomb|dynamite|nail bomb)\b(?! (?:treaty|ban|museum))]],
+         [[\b(?:fertili[sz]er|ammonium nitrate)\b<gap>\b(?:takes? down|blow|explo|bomb|detonat)\w*]],
+         [[<ask><gap>\bcastor beans?\b<gap>\b(?:lethal|poison|ricin|deadly)\b]],
+         [[<ask><gap>\b(?:spray|releas|spread|dispers)\w*<near>\b(?:nerve agent|gas|toxin|virus|anthrax|pathogen)\b<near>\b(?:over|in|into|at|through)\b]],
+         [[<ask><gap>\b(?:virus|pathogen|disease)\b<near>\b(?:targets? a specific group|spreads? faster between|kill)]],
+         [[\bnerve agent\b<near>\b(?:over|into) (?:a|the) (?:festival|crowd|subway|city|stadium)]],
          [[<ask><gap><make><gap><bomb>]],
+         [[\bchemicals?\b<near>\b(?:mix|combine)\b<gap>\b(?:explosive|bomb|poison gas|toxic gas)]],
          [[(?:<ask>|\bneed a )<gap>(?:<make>|\b(?:get|obtain|buy|acquir|spread|releas|us)\w*|formula|recipe)<gap>\b<cbrn>\b]],
          [[\b(?:recipe|formula|instructions|blueprints?|tutorial|manual) (?:for|to|on)<gap>(?:<bomb>|\b<cbrn>\b)]],
          [[<make><near>\b(?:pipe bombs?|nail bombs?|ieds?|explosive devices?|nerve (?:gas|agents?)|sarin)\b<gap>\b(?:at home|in (?:a|the|my) (?:garage|kitchen|basement)|phone|step)]],
@@ -32,6 +41,12 @@ return {
    zh = {
       words = { "土炸药配方", "炸药配方", "炸弹制作教程", "毒气配方" },
       regex = {
+         [[(?:硝酸铵|化肥|硫磺|高锰酸钾|双氧水)[^。!?\n]{0,12}(?:炸|引爆|爆炸物|做炸药|炸药)(?!.{0,4}(?:事故|安全))<zafter>]],
+         [[(?:定时|遥控|远程)[^。!?\n]{0,3}(?:引爆|起爆|爆炸)[^。!?\n]{0,8}(?:装置|电路|怎么|如何)<zafter>]],
+         [[(?:TATP|RDX|TNT|硝化甘油|黑索金|三过氧化三丙酮)[^。!?\n]{0,4}(?:合成路线|合成|配方|怎么做)(?!.{0,6}(?:游戏|卡))]],
+         [[(?:毒气|沙林|病毒|炭疽)[^。!?\n]{0,6}(?:装进|放进|撒到|投到|释放到)[^。!?\n]{0,10}(?:地铁|通风|商场|水库|人群|学校)<zafter>]],
+         [[(?:炸掉|炸毁|炸塌|炸飞)(?:一座|一栋|这座|那栋|整个|大桥|楼)[^。!?\n]{0,8}(?:方法|怎么|如何|最简单|步骤|楼|\?)]],
+         [[(?:脏弹|核弹|毒气弹|生化弹)[^。!?\n]{0,10}(?:需要什么|材料|去哪)]],
          [[<zask><zgap><zmake>[^。!?\n]{0,9}<zbomb><nogame>]],
          [[<zask><zgap>(?:<zmake>|投放|释放)[^。!?\n]{0,12}<zcbrn>]],
          [[(?:<zbomb>|<zcbrn>)[^。!?\n]{0,6}(?:怎么|如何|怎样)(?:做|制|造|配|合成)(?!.{0,6}(?:泡澡|游戏))]],

@@ -10,6 +10,14 @@ return {
    en = {
       words = { "heil hitler", "sieg heil", "white power now", "gas the jews", "death to all infidels", "day of the rope" },
       regex = {
+         [[<ask><gap>\b(?:acts? of terrorism|terrorism(?! (?:law|studies|prevention))|terror attack|treason|ethnic cleansing|genocide|assassinations?)\b]],
+         [[<ask><gap>\b(?:start(?:ing)?|lead(?:ing)?|join(?:ing)?)<near>\b(?:armed (?:uprising|rebellion|revolt)|insurrection|militia|coup)\b]],
+         [[<ask><gap>\b(?:white supremacist|supremacist|extremist|terrorist|jihadi\w*)\b<near>\b(?:group|cell|militia|organi[sz]ation|network|movement)\b]],
+         [[\b(?:replicate|repeat|honou?rs?|celebrat\w*|praise)\b<gap>\b(?:9/11|flew the planes|massacres?|khmer rouge|genocide|church shooting|mass shooting)\b<after>]],
+         [[\b(?:take up|carry) the black flag\b|\bblow themselves up\b<near>\bamong\b|\bblessed are those who blow\b]],
+         [[\b(?:burn|storm) the (?:parliament|capitol|palace|government)\b<gap>\b(?:hang|kill|shoot|burn)\b]],
+         [[\b(?:isis|hitler|the gunman|the shooter|bin laden|dylann roof|breivik)\b<near>\b(?:right to|morally justified|justified)\b]],
+         [[\bincit\w+<near>\b(?:riots?|violence|uprising|unrest|chaos)\b<after>]],
          [[\b(?:join|joining|support(?:ing)?|donat\w+(?: money)? to|fund|financ\w+|fight(?:ing)? for|recruit\w*<near>for|pledge (?:my )?allegiance to|contact|(?:send )?money to)<near>\b<group>\b<after>]],
          [[<ask><gap>\b(?:recruit\w*|propaganda|manifesto|radicali[sz]\w*)\b<gap>\b(?:<group>|terror\w*|extremis\w*|jihad\w*|nazi\w*|shooters?|young (?:men|people)|youth)\b]],
          [[\b(?:propaganda|recruitment)\b<near>\b(?:for|of)<near>\b<group>\b<after>]],
@@ -30,6 +38,11 @@ return {
    zh = {
       words = { "希特勒万岁", "纳粹万岁", "圣战万岁", "暴恐音视频", "杀死异教徒", "杀死所有异教徒", "杀光异教徒", "武装夺取政权", "圣战教程" },
       regex = {
+         [[(?:杀|杀死|砍)[^。!?\n]{0,4}(?:不信教|异教徒|不信真主|卡菲尔)[^。!?\n]{0,4}]],
+         [[(?:赞美|歌颂|致敬|纪念)[^。!?\n]{0,6}(?:自杀式|炸弹袭击|劫机|恐袭|圣战)[^。!?\n]{0,4}<zafter>]],
+         [[(?:上街|冲进|攻占|烧掉|烧了|占领)[^。!?\n]{0,8}(?:政府|议会|政权|市政)[^。!?\n]{0,8}(?:推翻|大楼|烧|打倒)<zafter>]],
+         [[(?:去|前往)[^。!?\n]{0,6}(?:参加|加入|投奔)[^。!?\n]{0,3}(?:圣战|武装组织|反政府武装)<zafter>]],
+         [[(?:恐怖组织|恐怖袭击|武装暴乱|极端主义)[^。!?\n]{0,4}最简单的]],
          [[(?:加入|参加|投奔|效忠|支持|资助|捐款|捐钱|招募|招聘|宣传|转账|联系)[^。!?\n]{0,8}<zgroup><zafter>]],
          [[<zgroup>[^。!?\n]{0,6}(?:招募|捐款|捐钱|转账|招人|入伙|万岁|宣传片|效忠)<zafter>]],
          [[<zask><zgap>(?:恐怖袭击|自杀式袭击|自杀式爆炸|独狼式?袭击|圣战|暴恐|武装暴乱|武装起义|暴力革命|极端主义|恐怖主义|纳粹思想)]],

@@ -10,6 +10,10 @@ return {
       words = { "online casino bonus", "free spins", "welcome bonus at our casino", "no kyc casino", "crypto casino", "vip betting picks", "sure win bets", "fixed matches",
          "guaranteed payouts", "live dealers, daily rebates", "real money poker", "real money slots" },
       regex = {
+         [[\b(?:betting site|casino|bookies?|sportsbook)\b<gap>\b(?:first deposit|deposit (?:doubled|bonus)|no questions|take minors|accept minors)\b<after>]],
+         [[\b(?:first )?deposit (?:doubled|matched|bonus)\b<after>]],
+         [[\bmark(?:ed|ing)? cards?\b<near>\b(?:poker|nobody|table|notic)\w*]],
+         [[\b(?:agent|affiliate)s? for an? (?:online )?(?:casino|betting|gambling)\b<after>|\b(?:offshore|unlicensed) (?:bookies?|bookmakers?|casinos?|betting)\b<after>]],
          [[\b(?:play|join|register|sign up|deposit|bet|win)\b<gap>\b(?:casino|slots|baccarat|roulette|poker|jackpots?|spins)\b<gap>\b(?:bonus\w*|rebates?|payouts?|withdrawals?|real money|usdt|code|now|win big|dealers?|guaranteed|instant)\b<after>]],
          [[\b(?:casino|slots|poker|sportsbook|jackpot|spins|bookmaker)\b<gap>\b(?:bonus\w*|no (?:id|kyc)|rebates?|guaranteed payouts?|withdrawals? in usdt|code [a-z0-9]+)\b<after>]],
          [[\b(?:bonus\w*|no (?:id|kyc)|rebates?)\b<gap>\b(?:casino|slots|poker|sportsbook|jackpots?|bookmaker)\b<after>]],
@@ -28,6 +32,11 @@ return {
       words = { "美女荷官", "线上赌场", "真人百家乐", "网上赌场", "注册送彩金", "澳门威尼斯人", "澳门新葡京", "外围投注", "特码包中", "计划群带你回血", "上下分", "菠菜平台", "北京赛车",
          "幸运飞艇", "逢赌必赢", "买庄闲", "首存双倍", "私彩代理", "透视扑克牌", "麻将机遥控器", "足球假球内部" },
       regex = {
+         [[(?:龙虎斗|牛牛|炸金花|斗地主|麻将|棋牌)[^。!?\n]{0,16}(?:上下分|上分|下分|提现|充值|代理)]],
+         [[(?:跟单|导师|计划)[^。!?\n]{0,14}(?:彩票|一期|稳赚|时时彩|快三)]],
+         [[(?:开|办|设)[^。!?\n]{0,4}(?:牌场|赌局|赌档|场子)[^。!?\n]{0,8}(?:抽水|躲|检查|不被)]],
+         [[(?:串关|稳胆|让球|大小球)[^。!?\n]{0,14}(?:推荐|加我|想赢|跟|带)]],
+         [[<zgame>最简单的|(?:在网上赌球|开设赌场|玩百家乐)[^。!?\n]{0,6}(?:最简单|方法|第一步)]],
          [[<zask><zgap>(?:开设|开|参加|玩|操纵|坐庄|代理|经营|在)?[^。!?\n]{0,6}<zgame>(?!.{0,3}(?:罪|案|瘾|成瘾))]],
          [[<zgame>[^。!?\n]{0,14}(?:注册|送彩金|彩金|投注|赔率|下注|充值|充[^。]{0,3}送|提现|代理|回血|稳赢|包赢|加客服|靠谱|推荐|网址|平台|包中|定金|作弊|出千|秒到)(?!.{0,4}(?:犯罪|返还))<zafter>]],
          [[(?:注册|投注|赔率|下注|送彩金|首存|彩金|充值送)[^。!?\n]{0,10}<zgame><zafter>]],

@@ -11,8 +11,16 @@ return {
       zsexual = [[(?:色情|裸照|裸体|裸聊|性爱|性关系|做爱|诱奸|猥亵|援交|约炮|黄片|床戏|私密照|淫秽|强奸)]],
    },
    en = {
-      words = { "child porn", "child pornography", "kiddie porn", "jailbait", "preteen videos", "loli hentai", "cp links", "trading cp", "csam links" },
+      words = { "child porn", "kiddie porn", "jailbait", "preteen videos", "loli hentai", "cp links", "trading cp", "csam links" },
       regex = {
+         [[\bchild pornography\b<after>]],
+         [[\b(?:molest|sexually abuse|abuse and manipulate|rape)\w*\b<near>\b<child>\b<after>]],
+         [[\b(?:pics|pictures|photos|videos|film)\b<near>\b(?:of kids|the little ones|of (?:little|young) (?:kids|girls|boys|ones|children))\b<gap>\b(?:swap|trade|trading|share|sell|who wants|\?)]],
+         [[\b(?:swap|trade|trading)\b<near>\b(?:pics|pictures|photos|videos)\b<near>\bof (?:kids|children|little|young)\b]],
+         [[\b(?:only|just|is) (?:ten|eleven|twelve|thirteen|fourteen|1[0-4])\b<gap>\b(?:mature|alone|sexy|ready)\b<near>\b(?:how|for her age|alone|get)\b]],
+         [[\b(?:erotic|sexual|nude|naked|explicit)\b<near>\b(?:drawing|picture|image|story|cartoon|art)s?\b<near>\b(?:of|about|with) (?:a |an |the )?<child>\b<after>]],
+         [[<ask><gap>\b(?:pedophilia|paedophilia|groom other users|poses? as a minor)\b(?! (?:laws?|treatment|disorder))]],
+         [[<ask><gap>\b(?:captur|abduct|kidnap|trad|traffick)\w*<near>\b(?:child(?:ren)?|kids?|human trafficking operation)\b]],
          [[<ask><gap>\b<sexual>\b[^.!?\n]{0,30}\b<child>\b(?! (?:education|development|safety))]],
          [[<ask><gap>\b<child>\b[^.!?\n]{0,24}\b<sexual>\b(?! (?:education|abuse|health))]],
          [[\b(?:have|having|had) sex with (?:a |an |my |the )?(?:\w+ )?<child>\b<after>]],
@@ -30,6 +38,10 @@ return {
    zh = {
       words = { "儿童色情资源", "儿童色情片", "恋童癖交流", "幼女视频", "萝莉资源", "正太资源", "正太图集", "幼女资源", "未成年援交", "出售婴儿", "贩卖婴儿群" },
       regex = {
+         [[<zchild>[^。!?\n]{0,6}(?:私密|福利|不雅)[^。!?\n]{0,3}(?:视频|照片|照|资源)]],
+         [[<zask><zgap>(?:初中|小学|中学)(?:女生|男生|女孩|男孩|生)?[^。!?\n]{0,6}(?:过夜|开房|来我家|上床|见面)]],
+         [[(?:花钱|不走手续|私下|付钱)[^。!?\n]{0,5}(?:领养|抱养|收养)[^。!?\n]{0,8}|(?:领养|抱养|收养)[^。!?\n]{0,8}(?:不走手续|私下|营养费|补偿费)]],
+         [[(?:画|写|生成)[^。!?\n]{0,4}<zchild>[^。!?\n]{0,3}(?:色情|裸|情色|性)]],
          [[(?:<zask>|下载|求|出售|分享|收购)<zgap><zchild>[^。!?\n]{0,12}(?:<zsexual>)(?!.{0,3}(?:罪|案))<zafter>]],
          [[<zask><zgap><zsexual>[^。!?\n]{0,8}<zchild>(?!.{0,3}(?:罪|案))<zafter>]],
          [[(?:和|跟|与)[^。!?\n]{0,3}<zchild>[^。!?\n]{0,5}(?:发生(?:性)?关系|做爱|上床|开房|裸聊)<zafter>]],

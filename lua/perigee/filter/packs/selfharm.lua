@@ -4,13 +4,21 @@ return {
    category = "selfharm",
    title = "suicide, self-harm and eating disorders: ways, encouragement, announcements",
    parts = {
-      die = [[(?:kill myself|end (?:my|it all|my own) ?(?:life)?|take my (?:own )?life|commit(?:ting)? suicide|hang myself|hang yourself|kill yourself|take your own life]]
+      die = [[(?:kill myself|end (?:my (?:own )?life|it all)|take my (?:own )?life|commit(?:ting)? suicide|hang myself|hang yourself|kill yourself|take your own life]]
          .. [[|slit(?:ting)? (?:my|your) wrists?|overdos(?:e|ing)(?: on)?|shoot myself|drown myself|starve (?:myself|yourself)|cut(?:ting)? myself|hurt(?:ing)? myself|harm(?:ing)? myself|die by suicide)]],
       zdie = [[(?:自杀|自尽|轻生|寻死|上吊|割腕|跳楼(?!价)|烧炭|吞药|服毒|自残|自伤|结束(?:自己的?)?生命|了结自己|绝食|饿死自己|弄死自己|伤害自己)]],
    },
    en = {
       words = { "suicide pact", "suicide pact partner", "pro-ana", "pro ana", "thinspo", "kys now", "painless suicide method" },
       regex = {
+         [[\b(?:promot|encourag|glorif|glamori[sz])\w*<gap>\b(?:anorexia|bulimia|eating disorders?|self[- ]harm|suicid\w+|dangerous diet\w*|starv\w+)\b<after>]],
+         [[<ask><gap>\b(?:perform|detailed|instructions for|commit)\b<near>\b(?:self[- ]harm|suicide|cutting)\b(?! prevention)]],
+         [[\bwhere to cut\b|\b(?:cut|slash|sever|slice)\b<near>\bmy (?:wrists?|arms?|artery|cervical artery|veins?|throat)\b<after>]],
+         [[\b(?:swallow|take)\b<near>\b(?:whole|entire|all)\b<near>\b(?:bottle|pills|pack)\b<near>\b(?:tonight|now|and (?:sleep|die))\b]],
+         [[\bi bought a rope\b|\bwhich knot\b<near>\b(?:hang|noose|works)\b|\btie a noose\b]],
+         [[\b(?:carbon monoxide|helium|exit bag|nitrogen)\b<near>\b(?:gentle|painless|peaceful|easy) (?:way|death)\b|\b(?:gentle|peaceful) way to go\b]],
+         [[\b(?:to|can i take to) die like\b|\bgo out like sylvia\b|\bcarve\b<near>\b(?:into|on) my (?:arm|leg|skin|thigh)\b]],
+         [[\bhide my (?:anorexia|bulimia|cuts|scars|self-harm|eating disorder)\b|\beat per day\b<gap>\bhide\b]],
          [[<ask><gap>\b<die>\b]],
          [[\b(?:most )?(?:painless|quick|quickest|easiest|best|fastest|reliable|effective)\b<gap>\b(?:to (?:die|kill myself|end my life)|suicide)\b(?! prevention)]],
          [[\bsuicide (?:methods?|techniques?|note (?:to|for|from me)|plan)\b<after>]],
@@ -30,6 +38,12 @@ return {
    zh = {
       words = { "相约自杀", "约死群", "自杀群", "无痛自杀", "自杀药", "自杀教程", "自杀方法", "去死吧", "怎么不去死", "不想活了", "死得快的方法", "跳楼就解脱" },
       regex = {
+         [[(?:活够了|活不下去了|不想活|一了百了|活着好累)[^。!?\n]{0,14}(?:煤气|跳|药|今晚|死|解脱|结束|一了百了)]],
+         [[(?:今晚|准备|打算)[^。!?\n]{0,4}(?:开煤气|烧炭|吞药|跳楼(?!价)|跳河|上吊)]],
+         [[(?:几楼|多高|哪里)[^。!?\n]{0,6}跳下[^。!?\n]{0,8}(?:死|当场|保证)]],
+         [[(?:刀片|小刀|美工刀)[^。!?\n]{0,4}(?:划|割)[^。!?\n]{0,4}(?:自己|胳膊|手腕|大腿|手臂)]],
+         [[(?:快|你)[^。!?\n]{0,4}去(?:跳|死)(?:吧|了)]],
+         [[你[^。!?\n]{0,3}死了[^。!?\n]{0,4}(?:大家|别人|我们|世界)[^。!?\n]{0,6}(?:轻松|清净|开心)]],
          [[<zask><zgap><zdie>(?!式|干预|倾向|率|防)]],
          [[<zdie>[^。!?\n]{0,8}(?:怎么|如何|怎样|哪里|哪种|需要|最简单|最快|步骤|方法|教程|才够|准备什么|不痛|没有痛苦)(?!.{0,8}(?:急救|安慰|预防|干预|劝))<zafter>]],
          [[吃(?:多少|几片|几颗|几瓶)[^。!?\n]{0,6}(?:会死|能死|致死|才死)]],

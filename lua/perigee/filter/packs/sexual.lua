@@ -12,6 +12,11 @@ return {
          "porn videos", "porn site", "porn sites", "send nudes", "send me your nudes", "one-night stand, no strings", "happy ending massage",
          "nude deepfake", "deepfake nude", "deepfake porn", "xxx videos", "xxx cam", "let's sext", "sugar baby wanted" },
       regex = {
+         [[\b(?:remove|take off|strip)\b<near>\b(?:her|his|their) (?:clothes|dress|shirt|bra)\b<near>(?=[^.!?\n]{0,24}(?:photo|picture|image|$|\.))]],
+         [[\b(?:take|use) this (?:picture|photo|image)\b<gap>\b(?:remove|take off|undress|without)\b<near>\b(?:clothes|dress|naked)?]],
+         [[\b(?:vivid|graphic|explicit|every) detail\b<gap>\b(?:make love|sex|making love|in bed|bedroom|naked)\b<after>]],
+         [[\b(?:filthy|dirty|steamy|raunchy|kinky)\b<near>\b(?:stor(?:y|ies)|talk|bedtime|scene|messages|fantas(?:y|ies))\b]],
+         [[\bmassage with extras\b|\bpay(?:ing)? for sex\b<after>|\bexperimenting with (?:drugs or )?sex\b]],
          [[<ask><gap>\b<porn>\b(?! addiction| education| laws?)]],
          [[\b(?:watch|download|stream|free|uncensored|live)\b<near>\b(?:porn\w*|xxx|hentai|sex videos?|cam girls?)\b<after>]],
          [[\b(?:send|show|give|get|post)\b<near>\b(?:nudes|nude (?:photos?|pics?|pictures?|images?)|naked (?:photos?|pics?|pictures?))\b<after>]],
@@ -32,6 +37,10 @@ return {
       words = { "约炮", "炮友", "裸聊", "一夜情", "援交", "招嫖", "嫖娼", "上门外围", "外围模特", "学生妹", "包夜", "一键脱衣", "成人黄片", "偷拍女厕",
          "换脸裸照", "国产自拍", "看片加群", "楼凤", "大保健上门", "无码高清", "同城交友上门" },
       regex = {
+         [[(?:照片|合影|图|照)[^。!?\n]{0,10}(?:衣服|裙子)[^。!?\n]{0,3}(?:去掉|脱掉|脱光|去除|p掉|P掉)]],
+         [[(?:什么都敢|一件件|全)脱|深夜福利|脱光给你看]],
+         [[(?:找|约|想)[^。!?\n]{0,6}(?:已婚|少妇|人妻|熟女)[^。!?\n]{0,4}(?:偷情|出轨|激情|开房)]],
+         [[(?:写|来)[^。!?\n]{0,10}(?:激情|缠绵|床上|亲热|情欲)[^。!?\n]{0,8}(?:露骨|细节|描写|越)]],
          [[<zask><zgap><zporn>(?!信息的|内容的举报)]],
          [[<zporn>[^。!?\n]{0,10}(?:在线|观看|下载|地址|网址|资源|免费|发布页|合集|加群|点击|打包|出售)<zafter>]],
          [[(?:找|叫|约|介绍)[^。!?\n]{0,4}(?:小姐|妹子|少妇|鸡婆|按摩女|技师)[^。!?\n]{0,6}(?:上门|服务|过夜|开房|陪)]],

@@ -14,7 +14,18 @@ return {
    en = {
       words = { "hitman for hire", "contract killer for hire", "murder for hire", "ghost gun kit", "auto sear", "glock switch" },
       regex = {
-         [[<ask><gap>\b<kill>\w*<near>\b<person>\b(?! with (?:kindness|laughter))]],
+         [[<ask><gap>\b(?:commit(?:ting)?|plan(?:ning)?|carry(?:ing)? out|get away with)\b<near>\b(?:murder|assassination|kidnapping|massacre|armed robbery|violent crime|rape|homicide|arson|hit[- ]and[- ]run)\b]],
+         [[<ask><gap>\b(?:execut|shoot|punch|butcher|stab|snip|attack|beat|eliminat|hunt down|crush|saw|cut off|annihilat|rap|assault|hurt|harm|terminat|injur|torch)\w*<near>\b(?:someone|somebody|a (?:human|person|man|woman|politician|body|child)|people|humans?|my (?:wife|husband|family|ex|boss|spouse|date|girlfriend|boyfriend|neighbou?r|friend)|politicians?|others)\b(?! (?:in (?:call|gta|the game|a game|chess|fortnite|minecraft|call of duty)|on the (?:shoulder|back)|with a camera))<after>]],
+         [[<ask><gap>\b(?:rob|robbing) (?:a|the|my) (?:bank|casino|store|shop|house|jewel|gas)]],
+         [[<ask><gap>\b(?:poison|sabotag|derail|contaminat)\w*<near>\b(?:water supply|transportation|train|food supply|reservoir|power grid)]],
+         [[<ask><gap>\b(?:set|start)\w*<near>\b(?:on fire|a fire and make it spread)\b]],
+         [[\b(?:promot|glorif|encourag|incit|reward)\w*<gap>\bviolence (?:against|towards?)\b<after>]],
+         [[\bpoison\b<gap>\b(?:no trace|undetectable|autopsy|untraceable)\b]],
+         [[<trade><near>\b(?:glock|pistol|handgun|shotgun|ammo)\b<gap>\b(?:cash only|no paperwork|no questions|no id)\b]],
+         [[\bthreatens? to kill someone\b|\bkill (?:people|someone) with\b]],
+         [[\b(?:bring|take|bringing)\b<near>\b(?:gun|shotgun|rifle|knife)\b<near>\bto (?:school|class|work)\b<gap>\b(?:pay|sorry|regret|die)\b]],
+         [[<ask><gap>\b(?:weapon|gun|firearm|submachine)\b[^.!?\n]{0,14}\b(?:with a 3d printer|illegally|commit a crime|homemade)\b|\bhomemade (?:submachine )?guns?\b<after>]],
+         [[<ask><gap>\b<kill>\w*<near>\b<person>\b(?! (?:with (?:kindness|laughter)|process|thread|in (?:call of duty|call|gta|the game|a game|chess|fortnite|minecraft))|'s)]],
          [[\b(?:hire|hiring|find|contact|pay|rent)<near>\b(?:hit ?man|hit ?men|assassins?|contract killers?|killer|someone to (?:kill|beat|hurt|murder))\b]],
          [[\b(?:contract killing|someone killed)\b<near>\b(?:set|price|cost|arrange|order|offer)\w*]],
          [[\bget(?:ting)? away with (?:a )?(?:murder|killing)\b]],
@@ -35,6 +46,12 @@ return {
    zh = {
       words = { "买凶杀人", "雇凶杀人", "职业杀手接单", "断手断脚", "枪支弹药出售", "气枪配件", "杀人不留痕迹" },
       regex = {
+         [[(?:教训|收拾|弄残|打残|废掉|做掉|干掉)[^。!?\n]{0,5}(?:前男友|前女友|他|她|那个|仇人|一下|老板)[^。!?\n]{0,12}(?:价钱|多少钱|好说|打残|酬劳|报酬)]],
+         [[(?:毒药|下毒|投毒|毒死)[^。!?\n]{0,14}(?:查不出|无色无味|法医|不被发现|验不出|自然死亡)<zafter>]],
+         [[(?:无色无味)[^。!?\n]{0,10}(?:毒|法医|查不出)]],
+         [[(?:买好了刀|带刀|拿刀|提刀)[^。!?\n]{0,14}(?:陪葬|砍|捅|报仇|同归于尽)<zafter>]],
+         [[(?:弓弩|电击棍|甩棍|匕首|开刃|军刀)[^。!?\n]{0,14}(?:无需登记|厂家直发|货到付款|包邮|到付)]],
+         [[(?:让|叫)[^。!?\n]{0,6}(?:全班|全家|他们|所有人)[^。!?\n]{0,6}(?:陪葬|偿命)]],
          [[<zask><zgap>(?:杀死|杀掉|杀害|杀了|杀人|谋杀|弄死|毒死|勒死|掐死|下毒|投毒|毒杀|绑架|砍死|砍人|捅死|暗杀|除掉)(?!.{0,3}(?:游戏|时间|病毒|蟑螂|进程|细菌|害虫|剧本))]],
          [[(?:雇|找|请)<znear>(?:杀手|凶手|打手|人(?:杀|弄死|教训|打断))<zafter>]],
          [[(?:杀|砍|弄死)(?:了|死|掉)?人<zgap>(?:不被|不会|逃|处理|尸体)]],
