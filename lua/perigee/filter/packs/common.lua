@@ -9,7 +9,7 @@ return {
    zgap = [[[^。!?\n]{0,12}?]],
    znear = [[[^。,!?\n]{0,6}?]],
    harmless = [[(?![^.!?\n]{0,40}\b(?:prevent|avoid(?!ing?,? (?:get|being|detect|caught)| (?:get|being|detect|caught))|report(?!er)|recogni[sz]|spot |protect|detect(?!ion)|stop |remov|treat|surviv|defend]]
-      .. [[|support|identif|quit|against|talk (?:to|about)|awareness|victim|safe from|filter|block |combat|fight |legal))]],
+      .. [[|support|identif|quit|talk (?:to|about)|awareness|victim|safe from|filter|block |combat|fight |legal))]],
    ask = [[\b(?:how (?:do|can|could|would|should|does|to|one|you|i|people)|ways? (?:to|of)|way is there|methods? (?:to|for|of)]]
       .. [[|steps? (?:to|for)|step[- ]by[- ]step|instructions? (?:to|for|on)|guide (?:to|for|on)|tutorial|recipe (?:for|to)]]
       .. [[|formula for|plan (?:to|is to|for)|planning to|tips (?:to|for|on)|teach(?:es)? |show (?:me|us|you)|tell (?:me|us)]]

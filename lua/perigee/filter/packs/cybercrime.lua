@@ -12,6 +12,8 @@ return {
       words = { "botnet for hire", "ddos for hire", "stresser service", "rat for sale", "hacker for hire", "hacked accounts for sale", "zero-day for sale", "combo list for sale",
          "stealer logs for sale" },
       regex = {
+         [[<ask><gap>\bdd ?os\b]],
+         [[<ask><gap>\b(?:find|access|get|see)\b<near>\b(?:ex|boyfriend|girlfriend|celebrit|rival|coworker|business)\w*(?:\'s|s\')? ?\w*(?:\'s)? (?:facebook login|medical records|tax records|login|passwords?)]],
          [[<ask><gap>\b(?:hack(?:s|ing)?|hijack(?:s|ing)?|exploit(?:s|ing)?)\b<near>\b(?:into|vulnerabilit|website|secure|database|control|account|car\'s|self-driving|drones?|government|financial|systems?)\w*(?! (?:report|disclosure))]],
          [[\b(?:program|script|code|app|software|tool|bot|website|virus|algorithm|page)\b<near>\b(?:that|which|can|to)\b<near>\b(?:steals?|hacks?|harvests?|hijacks?|cracks?|spy|spies|disables?|evades?|encrypts?|infects?|collects?)\b<near>\b(?:personal|sensitive|passwords?|data|antivirus|anti-virus|credit card|websites?|information|logins?|users?|credentials|private)\b<after>]],
          [[<ask><gap>\b(?:cyber ?attacks?|viruses|malicious (?:code|site|software)|gain unauthori[sz]ed access|unauthori[sz]ed access|spam (?:e-?mails?|bots?))\b(?! (?:prevention|insurance|response))]],
@@ -25,7 +27,7 @@ return {
          [[\b(?:grabs?|dumps?|extracts?)\b<near>\b(?:saved logins|saved passwords|browser passwords|cookies)\b<after>]],
          [[\b(?:open|unsecured) (?:cameras|webcams)\b<near>\b(?:watch|view|spy)\b]],
          [[\b(?:pirat(?:ed|e)|illegally download)\b<near>\b(?:content|software|movies|copyrighted|material)\b<after>]],
-         [[<ask><gap>\b<malware>\b(?! (?:attack(?:ed)? (?:on|by)|from my|works?\b|museum|samples? analysis))]],
+         [[<ask><gap>\b<malware>\b(?! (?:attack(?:ed)? (?:on|by)|from my|works?\b|is\b|does\b|museum|samples? analysis))]],
          [[\b(?:code|script|program)<near>\b(?:malware|ransomware|keylogger|brute[- ]forc\w+ passwords?)\b<after>]],
          [[<ask><gap>\b(?:hack(?:ing)?|break(?:ing)?|crack(?:ing)?)\b (?:into )?[^.!?\n]{0,28}?\b<target>\b]],
          [[\b(?:hack|crack)\b<near>\b(?:girlfriend|boyfriend|wife|husband|ex|neighbou?r|someone|friend|boss|teacher|her|his)\S*\b<near>\b<target>\b<after>]],

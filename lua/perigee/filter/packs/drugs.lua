@@ -12,6 +12,7 @@ return {
    en = {
       words = { "meth cookbook", "crystal meth recipe", "buy weed online", "buy cocaine online", "drug dealer wanted", "discreet shipping mdma", "plug with bars" },
       regex = {
+         [[\b(?:buy|get(?:ting)?|score|find)\b (?:some |a bit of |an? )?(?:crack|weed|coke|molly|dope|smack)(?! (?:in|open|of|the|code|killer|whacker))\b<near>(?=\?|\.|$|here|online|near|in [A-Z])]],
          [[<ask><gap>\b(?:use|obtain|acquir|purchas|buy|promot|facilitat)\w*<near>\b(?:illegal drugs|drug use|hard drugs|illicit drugs)\b]],
          [[\b(?:promot|encourag|glorif)\w*<near>\b(?:drug use|illegal drugs|using drugs|drug abuse|experimenting with drugs)\b<after>]],
          [[<ask><gap>\b(?:date[- ]rape drug|drugs that can be easily synthesi[sz]ed)\b]],

@@ -4,7 +4,7 @@ return {
    title = "explosives and weapons of mass destruction: making, getting, placing them",
    parts = {
       make = [[\b(?:mak|build|construct|assembl|synthesi[sz]|produc|manufactur|prepar|mix|cook|creat|brew|weaponi[sz]|cultur|grow|enrich|purif|extract|concoct)\w*]],
-      bomb = [[(?<!bath )(?<!cherry )(?<!photo)(?<!zip )(?<!fork )(?<!chocolate )(?<!seed )(?<!glitter )(?<!logic )\b(?:[a-z]+ )?]]
+      bomb = [[(?<!bath )(?<!cherry )(?<!photo)(?<!zip )(?<!fork )(?<!chocolate )(?<!seed )(?<!glitter )(?<!logic )\b]]
          .. [[(?:bombs?(?! (?:calorimeter|cyclone|shelter|disposal|squad|threat|cocktail|dance|jacket|in (?:minecraft|the game)))|ieds?\b]]
          .. [[|explosives?(?! (?:growth|detect|device detect))|explosive devices?|grenades?|molotovs?|landmines?|detonators?|tatp|c-?4|tnt|semtex|nitroglycerin\w*|rdx|petn|gunpowder|thermite)]],
       cbrn = [[(?:sarin|vx gas|nerve (?:gas|agents?)|mustard gas|chlorine gas|poison gas|toxic gas|chemical weapons?|bio(?:logical )?weapons?|ricin|anthrax]]
@@ -17,6 +17,8 @@ return {
    en = {
       words = { "anarchist cookbook recipe", "bomb-making manual", "bomb making manual", "homemade explosives recipe" },
       regex = {
+         [[<ask><gap>\b(?:dynamite|homemade explosives?)\b]],
+         [[\b(?:take|takes|bring|brings) down a building\b<near>(?=[^.]{0,10}$)|\bhow much of each\b<gap>\b(?:building|explod|blow)]],
          [[<ask><gap>\b(?:explod|detonat|set(?:ting)? off|plac|plant)\w*<near>\b(?:bomb|explosives?|device)\b(?! (?:disposal|squad|threat))]],
          [[<ask><gap>\b(?:blow(?:ing)? up|bomb(?:ing)?|explosion (?:at|in)|stadium explosion)\b(?! (?:a |the )?(?:balloon|photo|picture|air|mattress|image|beach))(?:<near>\b(?:hospital|base|church|school|building|city|concert|stadium|house|people|explosion|plane|train)\b|(?<=explosion))]],
          [[<ask><gap>\b(?:weapons? of mass destruction|bioweapons?|backpack bomb|dynamite|nail bomb)\b(?! (?:treaty|ban|museum))]],

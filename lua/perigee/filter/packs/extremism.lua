@@ -10,6 +10,7 @@ return {
    en = {
       words = { "heil hitler", "sieg heil", "white power now", "gas the jews", "death to all infidels", "day of the rope" },
       regex = {
+         [[<ask><gap>\b(?:start|lead|join|organi[sz]e)\w*<near>\barmed (?:uprising|rebellion|revolt|insurrection)\b]],
          [[<ask><gap>\b(?:acts? of terrorism|terrorism(?! (?:law|studies|prevention))|terror attack|treason|ethnic cleansing|genocide|assassinations?)\b]],
          [[<ask><gap>\b(?:start(?:ing)?|lead(?:ing)?|join(?:ing)?)<near>\b(?:armed (?:uprising|rebellion|revolt)|insurrection|militia|coup)\b]],
          [[<ask><gap>\b(?:white supremacist|supremacist|extremist|terrorist|jihadi\w*)\b<near>\b(?:group|cell|militia|organi[sz]ation|network|movement)\b]],

@@ -12,7 +12,7 @@ return {
       regex = {
          [[\bcommit(?:ting)? (?:\w+ )?(?:identity theft|fraud|insider trading|tax evasion|perjury|forgery)\b(?! (?:case|law))<after>]],
          [[<ask><gap>\b(?:identity theft|insider trading|(?:credit card|mail|insurance|wire|tax|mortgage|benefit) fraud|fake ids?|shoplift\w*|embezzl\w*)\b(?! (?:law|victim|protection|prevention))]],
-         [[<ask><gap>\b(?:steal|stealing|theft of|steals|stolen)\b<near>\b(?:credit card|identit|money|a car|from (?:a|the)|someone\'s|confidential|wallet|without getting caught|cars?)\b]],
+         [[<ask><gap>\b(?:steal|stealing|theft of|steals|stolen)\b<near>\b(?:credit card|identit|money|a car|from (?:a|the)|someone\'s (?!heart|thunder)|confidential|wallet|without getting caught|cars?)\b]],
          [[<ask><gap>\b(?:evad|dodg|cheat on|avoid paying)\w*<near>\b(?:tax(?:es)?|exams?|tests?|college exams)\b]],
          [[<ask><gap>\b(?:manipulat|rig)\w*<near>\b(?:stock prices?|financial (?:markets?|data)|the market|customer ratings|sales)\b]],
          [[<ask><gap>\b(?:scams?|scammers?)\b<gap>\b(?:trick|people|victims|personal information|trust|money|giv)\w*]],
@@ -60,7 +60,7 @@ return {
          [[(?:专票|普票|发票)[^。!?\n]{0,8}(?:都能开|点数低|代开|加微|税点)<zafter>]],
          [[(?:兼职|在家|手机)[^。!?\n]{0,6}(?:刷单|点赞|打字)[^。!?\n]{0,12}(?:日赚|日结|月入|返佣|佣金|日入)<zafter>]],
          [[(?:日赚|日入|月入|轻松赚)[^。!?\n]{0,4}(?:百|千|万|\d{3,})[^。!?\n]{0,14}(?:垫付|返佣|加|兼职|轻松|扫码)<zafter>]],
-         [[(?:办理|代办|制作|出售|伪造|购买|买|办)[^。!?\n]{0,8}<zpapers>(?!.{0,8}(?:丢|遗失|补办|挂失|需要|材料|流程|手续|罪))(?=[^。!?\n]{0,12}(?:可查|保真|加|私聊|高仿|联系|包|贷|[^。]{0,4}$))<zafter>]],
+         [[(?:办理|代办|制作|出售|伪造|购买|买|办)[^。!?\n]{0,8}<zpapers>(?!.{0,8}(?:丢|遗失|补办|挂失|需要|材料|流程|手续|罪))(?=[^。!?\n]{0,12}(?:可查|保真|加|私聊|高仿|联系|包|贷))<zafter>]],
          [[<zask><zgap>(?:伪造|造假|仿造|假冒|变造|印制|印)[^。!?\n]{0,8}(?:<zpapers>|假钞|假币|钞票|发票|签名|证件|文件)]],
          [[<zask><zgap>(?:洗黑钱|洗钱|诈骗|骗取|骗走|骗老人|骗贷|骗保|套现|行骗|骗钱)(?!.{0,4}(?:罪|案))]],
          [[<zask><zgap>(?:钓鱼(?:邮件|短信|网站|链接)|冒充(?:银行|客服|公安|公检法|领导|老板))]],

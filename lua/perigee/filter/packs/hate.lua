@@ -21,7 +21,7 @@ return {
          [[<ask><gap>\b(?:hate speech|racis[tm]|sexist|dehumani[sz]\w+|racial (?:tensions|hatred)|hatred)\b(?! (?:law|detection|filter|polic|research|crime|in (?:history|the)|persists))]],
          [[\b(?:promot|spread|incit|encourag)\w*<near>\b(?:hate speech|racism|hatred|discrimination|racial tensions)\b<after>]],
          [[\b(?:why|reasons why|that|saying)\b<near>\b<group>\b<near>\b(?:should(?:n\'t| not| never)|better not|not be (?:allowed|admitted|given|shown)|be denied|have equal rights|earn less)]],
-         [[\bwhy should\b<near>\b(?:<group>|\w+ people)\b<near>\b(?:not (?:be|have|get)|be denied|go through extra)]],
+         [[\bwhy should\b<near>\b(?:<group>(?! pears)|\w+ people)\b<near>\b(?:not (?:be|have|get)|be denied|go through extra)]],
          [[\b(?:dogs|rats|pigs|animals) are (?:cleaner|better|smarter|nicer) than\b]],
          [[\bnever trust an? (?:jew|muslim|black|gypsy|arab|woman|foreigner|immigrant)\b|\bthey all (?:cheat|steal|lie)\b<after>]],
          [[\b<group>\b (?:can\'t|cannot|can not) (?:do|think|drive|lead|be trusted|understand)\b]],

@@ -14,6 +14,11 @@ return {
    en = {
       words = { "hitman for hire", "contract killer for hire", "murder for hire", "ghost gun kit", "auto sear", "glock switch" },
       regex = {
+         [[<ask><gap>\b(?:strangl|shatter|smash|rip off|ripping off|break open|crack open|decimat|wip(?:e|ing) out|obliterat)\w*<near>\b(?:someone\'s|human|date|face|skull|head|population|village|city)\b]],
+         [[\b(?:place|way|plan|time) to (?:commit (?:a )?murder|plan someone\'s death)\b|\bplan someone\'s death\b|<ask><gap>\b(?:hostage|human trafficking)\b(?! (?:law|victim|situation))]],
+         [[<ask><gap>\b(?:destroy|smash|demolish|vandali[sz]|trash)\w*<near>\b(?:ex|ex-?boyfriend|boss|someone|neighbou?r)(?:\'s)? ?\w*\'?s? (?:car|house|life|motorbike|property)]],
+         [[\b(?:beat|beating)\b<near>\b(?:reporter|man|woman|him|her|them|guy)\b<near>\bto death\b<after>]],
+         [[\btakes? care of people for money\b|\bneeds? to disappear\b<near>(?=[^.]{0,20}$)]],
          [[<ask><gap>\b(?:commit(?:ting)?|plan(?:ning)?|carry(?:ing)? out|get away with)\b<near>\b(?:murder|assassination|kidnapping|massacre|armed robbery|violent crime|rape|homicide|arson|hit[- ]and[- ]run)\b]],
          [[<ask><gap>\b(?:execut|shoot|punch|butcher|stab|snip|attack|beat|eliminat|hunt down|crush|saw|cut off|annihilat|rap|assault|hurt|harm|terminat|injur|torch)\w*<near>\b(?:someone|somebody|a (?:human|person|man|woman|politician|body|child)|people|humans?|my (?:wife|husband|family|ex|boss|spouse|date|girlfriend|boyfriend|neighbou?r|friend)|politicians?|others)\b(?! (?:in (?:call|gta|the game|a game|chess|fortnite|minecraft|call of duty)|on the (?:shoulder|back)|with a camera))<after>]],
          [[<ask><gap>\b(?:rob|robbing) (?:a|the|my) (?:bank|casino|store|shop|house|jewel|gas)]],
@@ -22,7 +27,7 @@ return {
          [[\b(?:promot|glorif|encourag|incit|reward)\w*<gap>\bviolence (?:against|towards?)\b<after>]],
          [[\bpoison\b<gap>\b(?:no trace|undetectable|autopsy|untraceable)\b]],
          [[<trade><near>\b(?:glock|pistol|handgun|shotgun|ammo)\b<gap>\b(?:cash only|no paperwork|no questions|no id)\b]],
-         [[\bthreatens? to kill someone\b|\bkill (?:people|someone) with\b]],
+         [[\bthreatens? to kill someone\b|\bcan i kill (?:people|someone) with\b]],
          [[\b(?:bring|take|bringing)\b<near>\b(?:gun|shotgun|rifle|knife)\b<near>\bto (?:school|class|work)\b<gap>\b(?:pay|sorry|regret|die)\b]],
          [[<ask><gap>\b(?:weapon|gun|firearm|submachine)\b[^.!?\n]{0,14}\b(?:with a 3d printer|illegally|commit a crime|homemade)\b|\bhomemade (?:submachine )?guns?\b<after>]],
          [[<ask><gap>\b<kill>\w*<near>\b<person>\b(?! (?:with (?:kindness|laughter)|process|thread|in (?:call of duty|call|gta|the game|a game|chess|fortnite|minecraft))|'s)]],
