@@ -30,10 +30,10 @@ local GENERATE = {
    typical_p = "number", repeat_penalty = "number", repeat_last_n = "integer", presence_penalty = "number",
    frequency_penalty = "number", seed = "seed", stop = "strings", logit_bias = "biases", logprobs = "integer",
    special = "boolean", priority = "integer", chunk = "integer", deadline_ms = "number", ignore_eos = "boolean",
-   cache_salt = "string",
+   cache_salt = "string", filters = "any",
    later = {
       dry = true, xtc = true, mirostat = true, grammar = true, json_schema = true, tenant = true, adapters = true,
-      route = true, filters = true, session = true,
+      route = true, session = true,
    },
 }
 local GENERATE_FIELDS = {
@@ -45,8 +45,12 @@ local GENERATE_FIELDS = {
 -- Options that more than a field of pg_request stands for, by name: @{Engine.add_option}.
 local meanings = {}
 
+-- Objects that every engine has one of, by name: @{Engine.add_member}.
+local members = {}
+
 -- What an engine does beyond generating, each in lua/perigee/engine/NAME.lua: a function that adds to the class.
 local PARTS = {
+   "filters",
 }
 
 local LOGITS = { chunk = "integer", decode = "integer" }
@@ -96,6 +100,7 @@ function Engine.open(path, opts, level)
    local self = setmetatable({
       path = file, _handle = out_engine[0], _requests = setmetatable({}, { __mode = "v" }),
    }, Engine)
+   for name, make in pairs(members) do self[name] = make(self) end
    self._guard = lib.guard(function() self:close() end)
    return self
 end
@@ -179,20 +184,39 @@ local function fill_lists(given)
    end
 end
 
+--- Give every engine an object of its own: `engine.NAME = make(engine)` when it is opened.
+-- @tparam string name
+-- @tparam function make
+-- @local
+function Engine.add_member(name, make) members[name] = make end
+
 --- Say what an option of @{Engine:generate} means; its name and kind stand in GENERATE.
 -- @tparam string name
--- @tparam table meaning `fill(engine, value, request, anchor)`, before it is submitted: sets fields of the pg_request,
--- keeps in anchor what they point at, returns true or nil, message, code; `started(engine, value, request)`: with the
--- @{perigee.request} that began
+-- @tparam table meaning functions, any of them: `prompt(engine, value, prompt)`, first of all: returns the prompt to
+-- use instead, or nil, message, code; `fill(engine, value, request, anchor)`, before it is submitted: sets fields of
+-- the pg_request, keeps in anchor what they point at, returns true or nil, message, code; `started(engine, value,
+-- request, given)`: with the @{perigee.request} that began and all options
 -- @local
 function Engine.add_option(name, meaning) meanings[name] = meaning end
+
+-- What the options make of a prompt.
+local function change_prompt(self, given, prompt)
+   for name, meaning in pairs(meanings) do
+      if given[name] ~= nil and meaning.prompt then
+         local message, code
+         prompt, message, code = meaning.prompt(self, given[name], prompt)
+         if prompt == nil then return nil, message, code end
+      end
+   end
+   return prompt
+end
 
 -- Call fill or started of all options that have one.
 local function apply(self, what, given, subject)
    for name, meaning in pairs(meanings) do
       local value, call = given[name], meaning[what]
       if value ~= nil and call then
-         local fine, message, code = call(self, value, subject, anchor)
+         local fine, message, code = call(self, value, subject, what == "fill" and anchor or given)
          if what == "fill" and not fine then return nil, message, code end
       end
    end
@@ -203,6 +227,10 @@ local function submit(self, where, prompt, opts, level)
    local given, message, code = options.check(where, GENERATE, opts, level + 1)
    if not given then return nil, message, code end
    if not self._handle then return closed() end
+   local changed
+   changed, message, code = change_prompt(self, given, prompt)
+   if changed == nil and prompt ~= nil then return nil, message, code end
+   prompt = changed
    local ids, n, why = prompt_ids(self, where, prompt, given.special, level + 1)
    if not ids then return nil, n, why end
    C.pg_request_init(self._handle, request)
@@ -249,11 +277,14 @@ end
 -- @tfield ?boolean ignore_eos end tokens do not end it; default false
 -- @tfield ?string cache_salt at most 1024 bytes: what was computed of a prompt is shared only with prompts of the same
 -- salt, so that nobody learns from timings what others have asked; default: with those that have none
+-- @tfield ?string|perigee.filter|{string|perigee.filter,...} filters names of engine.filters or filters, in declared
+-- order: what may be read of the text, see @{perigee.filter}
 
 --- Begin a generation and return at once; the engine's thread does the work.
 -- @tparam string|{number,...} prompt text, or a list of token ids
 -- @tparam[opt] generate_options opts
--- @treturn ?perigee.request nil, message, code ("full": poll, then try again; "limit": longer than the context)
+-- @treturn ?perigee.request nil, message, code ("full": poll, then try again; "limit": longer than the context;
+-- "filter": one does not let the prompt pass)
 -- @usage for piece in engine:generate("Once upon a time", { max_new = 64 }):pieces() do io.write(piece) end
 function Engine:generate(prompt, opts)
    local started, message, code = submit(self, "engine:generate", prompt, opts, 2)

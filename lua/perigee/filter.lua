@@ -3,7 +3,7 @@
 -- A filter is a value that any number of streams and requests share. On a stream it holds back what could still become
 -- a match, byte for byte, and releases everything before that at once; the outcome does not depend on how the text was
 -- cut into pieces.
--- @classmod perigee.filter
+-- @module perigee.filter
 local fold = require "perigee.filter.fold"
 local options = require "perigee.options"
 local regex = require "perigee.filter.regex"
@@ -23,7 +23,7 @@ Filter.__index = Filter
 -- (take it back and draw other tokens), "flag" (report it only), or function(match) that returns one of these
 -- @tfield ?{string,...} words any number of them
 -- @tfield ?string|{string,...} regex of libpcre2, with UTF-8 and Unicode properties; matches of no bytes do not count.
--- In a list the first that matches at a place counts
+-- In a list the first that matches at a place counts; those that are plain text are searched for as words are
 -- @tfield ?userdata lpeg pattern, tried at every character
 -- @tfield ?string pattern Lua pattern without ^ and $, tried at every character
 -- @tfield ?function classify function(text) -> first, last in text; true: all of it; nil: nothing. It sees windows of
@@ -86,10 +86,19 @@ local function add_words(programs, list, given, whole)
    return true
 end
 
+-- Expressions without any sign of their own are words: a thousand of these cost what one does.
 local function add_regex(programs, list, given)
-   list = list_of(list)
-   if #list == 0 then return true end
-   local made, message, code = regex.build(list, given.ignore_case)
+   local plain, rest = {}, {}
+   for i, source in ipairs(list_of(list)) do
+      if source == "" then return nil, ("regex %d is empty"):format(i), "invalid" end
+      local text = regex.literal(source)
+      if text then plain[#plain + 1] = text else rest[#rest + 1] = source end
+   end
+   local fine, message, code = add_words(programs, plain, given, false)
+   if not fine then return nil, message, code end
+   if #rest == 0 then return true end
+   local made
+   made, message, code = regex.build(rest, given.ignore_case)
    if not made then return nil, message, code end
    for _, program in ipairs(made) do
       programs[#programs + 1] = { kind = "regex", case = false, width = given.normalise or false, program = program }
@@ -190,13 +199,7 @@ local function build(given, level)
    return self
 end
 
---- Make a filter.
--- @tparam filter_options opts
--- @treturn ?perigee.filter nil, message, code
--- @usage
--- local filter = assert(perigee.filter { name = "names", words = { "Voldemort" }, action = "mask", whole_word = true })
--- print(filter:clean "Lord Voldemort came in")
--- @function perigee.filter
+-- Make a filter: perigee.filter.
 local function make(opts, level)
    options.expect("perigee.filter", "opts", opts, "table", level + 1)
    local given, message, code = options.check("perigee.filter", OPTIONS, opts, level + 1)
@@ -211,17 +214,19 @@ local function make(opts, level)
    return self
 end
 
-local Stream = {}
-Stream.__index = Stream
+--- A text that filters watch while it is made: `filter:stream`.
+-- @type perigee.filter_stream
+local FilterStream = {}
+FilterStream.__index = FilterStream
 
 -- Run a step of the stack; what it raises ends the stream.
 local function step(self, method, text)
    if self.failed then return nil, self.failed, "invalid" end
    local stack = self.stack
-   local fine, raised = pcall(stack[method], stack, text)
+   local fine, message = stack:try(method, text)
    if not fine then
-      self.failed = "a filter failed: " .. tostring(raised)
-      return nil, self.failed, "invalid"
+      self.failed = message
+      return nil, message, "invalid"
    end
    local out, n = stack.out, stack.n_out
    if n == 0 then return "" end
@@ -240,24 +245,25 @@ end
 -- @treturn ?string what may be released now, whole characters; nil, message, code when a filter failed: nothing more
 -- comes then
 -- @treturn ?{match,...} what was acted upon, when there was anything; `stream.blocked` is the match that ended the text
--- @function stream:push
-function Stream:push(text)
+function FilterStream:push(text)
    options.expect("stream:push", "text", text, "string", 2)
    return step(self, "push", text)
 end
 
 --- End a stream.
 -- @treturn ?string the rest of the text; nil, message, code
--- @treturn ?{match,...} as @{stream:push}
--- @function stream:finish
-function Stream:finish() return step(self, "finish") end
+-- @treturn ?{match,...} what was acted upon
+function FilterStream:finish() return step(self, "finish") end
 
 -- A stream with some filters.
-local function stream(filters) return setmetatable({ stack = Stack.new(filters), blocked = false }, Stream) end
+local function stream(filters) return setmetatable({ stack = Stack.new(filters), blocked = false }, FilterStream) end
+
+--- A filter: @{perigee.filter}.
+-- @type perigee.filter
 
 --- Begin a stream that this filter watches; there is nothing to take back, so "rewind" blocks.
 -- @tparam[opt] perigee.filter ... more filters that watch it, in declared order
--- @treturn stream
+-- @treturn perigee.filter_stream
 -- @usage
 -- local stream = filter:stream()
 -- for _, piece in ipairs { "Lord Vol", "demort" } do io.write((stream:push(piece))) end
@@ -281,8 +287,8 @@ function Filter:scan(text)
    local stack = Stack.new({ self }, nil, true)
    local matches = {}
    for _, method in ipairs { "push", "finish" } do
-      local fine, raised = pcall(stack[method], stack, text)
-      if not fine then return nil, ("filter %q failed: %s"):format(self.name, tostring(raised)), "invalid" end
+      local fine, message = stack:try(method, text)
+      if not fine then return nil, message, "invalid" end
       for i = 1, stack.n_out do
          if type(stack.out[i]) == "table" then matches[#matches + 1] = stack.out[i] end
       end

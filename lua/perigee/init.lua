@@ -1,8 +1,8 @@
 --- perigee: a mixture-of-experts language-model engine that you script in Lua.
 --
 -- What can go wrong at run time comes back as `nil, message, code`; a wrong argument type raises. `code` is one of
--- invalid, not_found, format, unsupported, memory, full, limit, cancelled, device, io. Rows, layers, experts, positions
--- and token ids count from 0, Lua lists from 1.
+-- invalid, not_found, format, unsupported, memory, full, limit, cancelled, device, io, filter. Rows, layers, experts,
+-- positions and token ids count from 0, Lua lists from 1.
 -- @module perigee
 -- @usage
 -- local perigee = require "perigee"

@@ -19,13 +19,20 @@ local FINISH = {
 
 --- What happened to a request. The last one has the kind "done" or "fail".
 -- @table event
--- @tfield string kind "text", "done" or "fail"
--- @tfield ?string text of "text": whole UTF-8 characters, may be ""
--- @tfield ?number token of "text": the id that was chosen; nil for text that had been held back
--- @tfield ?number attempt of "text" and "done": how often the request had been rewound
+-- @tfield string kind "text", "filter", "done" or "fail"
+-- @tfield ?string text of "text": whole UTF-8 characters, may be ""; of "filter": what matched
+-- @tfield ?number token of "text": the id that was chosen; nil for text that had been held back. With filters, ids come
+-- when they are certain to stay
+-- @tfield ?number attempt of "text", "filter" and "done": how often the request had been rewound
 -- @tfield ?choice logprobs of "text", when the request asked for them
+-- @tfield ?string filter of "filter": its name
+-- @tfield ?string category of "filter"
+-- @tfield ?string action of "filter": what was done, "block", "mask", "rewind" or "flag"
+-- @tfield ?number first of "filter": index of the first byte that matched, in the text as the model made it, from 1
+-- @tfield ?number last of "filter"
+-- @tfield ?string on of "filter": "output" or "prompt"
 -- @tfield ?string finish of "done": "stop" (end token or stop string), "length" (max_new, or the context is full),
--- "cancelled" or "deadline"
+-- "filter" (one blocked), "cancelled" or "deadline"
 -- @tfield ?table usage of "done", in tokens: prompt, cached (of the prompt, not computed anew), completion, dropped
 -- (generated and taken back, not part of completion)
 -- @tfield ?table timings of "done", in ms: queue, prefill, decode
@@ -42,14 +49,15 @@ local FINISH = {
 
 --- What a finished request gave.
 -- @table result
--- @tfield string text all of it
--- @tfield {number,...} tokens ids
+-- @tfield string text all of it, as filters leave it
+-- @tfield {number,...} tokens ids, those of masked text included, those taken back or behind a block not
 -- @tfield string finish as in @{event}
 -- @tfield table usage as in @{event}
 -- @tfield table timings as in @{event}
 -- @tfield table experts as in @{event}
 -- @tfield ?{choice,...} logprobs one for each token, when the request asked for them
 -- @tfield number|string seed as in @{event}
+-- @tfield ?{event,...} filters what they did, when the request had some
 
 --- The request `id` of an engine.
 -- @tparam perigee.engine engine
@@ -89,23 +97,46 @@ local function choice(logprobs, n)
    return { token = logprobs[0].token, logprob = logprobs[0].logprob, top = top }
 end
 
-local function accept_text(self, c)
-   local event = { kind = "text", text = ffi.string(c.text, c.n_text), attempt = c.attempt }
-   self._texts[#self._texts + 1] = event.text
-   if c.token >= 0 then
-      event.token = c.token
-      self._tokens[#self._tokens + 1] = c.token
-      if self._logprobs and c.n_logprobs > 0 then
-         event.logprobs = choice(c.logprobs, c.n_logprobs)
-         self._logprobs[#self._tokens] = event.logprobs
+--- Put filters between the engine and whoever reads; before anything has come.
+-- @tparam table reader
+-- @tparam {event,...} events what they found in the prompt
+-- @local
+function Request:watch(reader, events)
+   self._reader, self._filters = reader, {}
+   for _, event in ipairs(events) do self:deliver(event) end
+end
+
+--- Let whoever reads have an event of kind "text" or "filter".
+-- @tparam event event
+-- @local
+function Request:deliver(event)
+   if event.kind == "text" then
+      self._texts[#self._texts + 1] = event.text
+      if event.token then
+         self._tokens[#self._tokens + 1] = event.token
+         if event.logprobs then self._logprobs[#self._tokens] = event.logprobs end
       end
+   else
+      self._filters[#self._filters + 1] = event
    end
    push(self, event)
 end
 
+local function accept_text(self, c)
+   local token = c.token >= 0 and c.token or nil
+   local logprobs = token and self._logprobs and c.n_logprobs > 0 and choice(c.logprobs, c.n_logprobs) or nil
+   if self._reader then return self._reader:text(c, logprobs) end
+   self:deliver {
+      kind = "text", text = ffi.string(c.text, c.n_text), attempt = c.attempt, token = token, logprobs = logprobs,
+   }
+end
+
 local function accept_done(self, c)
+   local reader = self._reader
+   if reader then reader:finish() end
+   if self._end then return end                        -- a filter failed at the very end
    local event = {
-      kind = "done", finish = FINISH[c.finish], attempt = c.attempt,
+      kind = "done", finish = reader and reader:blocked() and "filter" or FINISH[c.finish], attempt = c.attempt,
       usage = { prompt = c.n_prompt, cached = c.n_cached, completion = c.n_completion, dropped = c.n_dropped },
       timings = { queue = c.queue_ms, prefill = c.prefill_ms, decode = c.decode_ms },
       experts = { used = c.experts_used, all = c.experts_all },
@@ -119,6 +150,7 @@ end
 -- @tparam cdata c `pg_event`
 -- @local
 function Request:accept(c)
+   if self._end then return end                         -- a filter failed: what comes until the engine has stopped
    if c.kind == C.PG_EVENT_TEXT then
       accept_text(self, c)
    elseif c.kind == C.PG_EVENT_DONE then
@@ -185,7 +217,7 @@ function Request:pieces()
          local event = take(self, -1)
          if not event or event.kind == "done" then return nil end
          if event.kind == "fail" then error(event.message, 2) end
-         if event.text ~= "" then return event.text end
+         if event.kind == "text" and event.text ~= "" then return event.text end
       end
    end
 end
@@ -200,8 +232,14 @@ function Request:result()
    return {
       text = table.concat(self._texts), tokens = self._tokens, finish = last.finish, usage = last.usage,
       timings = last.timings, experts = last.experts, seed = last.seed,
-      logprobs = self._logprobs,
+      logprobs = self._logprobs, filters = self._filters,
    }
+end
+
+--- Ask the engine to make no more of it; what it answers still comes.
+-- @local
+function Request:stop()
+   if self.engine._handle then C.pg_cancel(self.engine._handle, self.id, nil) end
 end
 
 --- Ask it to end. What was generated stays readable; the last event then says "cancelled".

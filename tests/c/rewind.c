@@ -99,6 +99,40 @@ static void test_second_best(pg_engine *e, int k)
     }
 }
 
+/* A ban outlives rewinds to later places and goes with the tokens before it; one may come before the first token. */
+static void test_bans(pg_engine *e)
+{
+    static reader r;
+    int32_t ids[64];
+    pg_request q = reader_request(e, PROMPT, ids, 64);
+    q.temperature = 0;
+    q.repeat_penalty = 1;
+    q.logprobs = 4;
+    reader_submit(e, &q, &r);
+    reader_await(e, &r, 6);
+    const int32_t first = r.token[0], third = r.token[3];
+    pg_logprob top[4];
+    memcpy(top, r.logprob[3], sizeof top);
+    CHECK(reader_rewind(e, &r, 3, top[0].token) == PG_OK, "ban the best");
+    reader_await(e, &r, 6);
+    CHECK(reader_rewind(e, &r, 5, r.token[5]) == PG_OK, "go back to a later place");
+    reader_await(e, &r, 6);
+    CHECK(reader_rewind(e, &r, 3, top[1].token) == PG_OK, "ban the second");
+    reader_await(e, &r, 4);
+    CHECK(r.token[3] == top[2].token, "%d came, not the third of that place", r.token[3]);
+    CHECK(reader_rewind(e, &r, 2, -1) == PG_OK, "the tokens before it go");
+    reader_await(e, &r, 4);
+    CHECK(r.token[3] == third, "%d came, not what had come first", r.token[3]);
+    pg_cancel(e, r.id, NULL);
+    reader_finish(e, &r);
+    reader_submit(e, &q, &r);
+    CHECK(reader_rewind(e, &r, 0, first) == PG_OK, "before anything came");
+    reader_await(e, &r, 1);
+    CHECK(r.token[0] != first, "a banned token came first");
+    pg_cancel(e, r.id, NULL);
+    reader_finish(e, &r);
+}
+
 /* Greedy, taken back anywhere and any number of times without a ban: nothing of the result tells. */
 static void test_no_trace(pg_engine *e)
 {
@@ -298,6 +332,7 @@ int main(void)
     test_second_best(e, 0);
     test_second_best(e, 1);
     test_second_best(e, 23);
+    test_bans(e);
     test_no_trace(e);
     test_experts(e);
     test_repeats(e);

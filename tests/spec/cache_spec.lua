@@ -38,7 +38,7 @@ describe("shared prompts", function()
       end
       local stats = helper.settle(engine)
       assert.equal(0, stats.kv_pages_used)
-      assert.equal(4, stats.kv_pages_cached)       -- three of the longest, and one behind the 64 tokens that differ later
+      assert.equal(4, stats.kv_pages_cached)       -- three of the longest, one behind 64 tokens that it shares
       assert.equal(96 + 96 + 64, stats.cached_tokens)
       assert.equal(0, helper.settle(plain).kv_pages_cached)
    end)

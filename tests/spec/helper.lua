@@ -44,8 +44,9 @@ end
 
 --- Whether a loop in `fn` ended up compiled as a whole; if not, also why the last attempt was given up.
 -- The compiler begins where its counters, which places in the code share by hash, happen to overflow first. Beginning
--- inside a function that the loop calls is bad luck, hence some attempts.
-function helper.compiles(fn)
+-- inside a function that the loop calls is bad luck, hence some attempts. `inner`: the loop of this function, which fn
+-- calls, is looked at instead.
+function helper.compiles(fn, inner)
    local began, looped, why = {}, false, "the loop was never hot"
    local function watch(what, trace, func, _, code, reason)
       if what == "start" then
@@ -53,7 +54,7 @@ function helper.compiles(fn)
       elseif what == "abort" then
          local names = require "jit.vmdef"
          why = (names.traceerr[code] or "error %s"):gsub("%%[sd]", tostring(reason))
-      elseif what == "stop" and began[trace] == fn then
+      elseif what == "stop" and began[trace] == (inner or fn) then
          looped = looped or util.traceinfo(trace).linktype == "loop"
       end
    end

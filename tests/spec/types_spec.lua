@@ -46,7 +46,7 @@ end
 describe("annotations", function()
    it("have the public functions of each class", function()
       for class, path in pairs { perigee = "init", Engine = "engine", Request = "request", Tokenizer = "tokenizer",
-         Stream = "tokenizer" } do
+         Stream = "tokenizer", Filter = "filter", FilterStream = "filter", Filters = "engine/filters" } do
          local found = functions("lua/perigee/" .. path .. ".lua", class)
          assert.is_not_nil(next(found), class)
          assert.same(found, annotated(class), class)
@@ -57,6 +57,7 @@ describe("annotations", function()
       assert.same(spec("lua/perigee/engine.lua", "OPEN"), fields "perigee.OpenOptions")
       assert.same(spec("lua/perigee/engine.lua", "GENERATE"), fields "perigee.GenerateOptions")
       assert.same(spec("lua/perigee/quantize.lua", "OPTIONS"), fields "perigee.QuantizeOptions")
+      assert.same(spec("lua/perigee/filter.lua", "OPTIONS"), fields "perigee.FilterOptions")
    end)
 
    it("and the reference name the same fields", function()
@@ -65,7 +66,8 @@ describe("annotations", function()
          GenerateOptions = { "engine", "generate_options" }, Stats = { "engine", "stats" },
          Event = { "request", "event" }, Result = { "request", "result" }, Choice = { "request", "choice" },
          TokenizerInfo = { "tokenizer", "info" }, QuantizeOptions = { "init", "quantize_options" },
-         QuantizeReport = { "init", "quantize_report" },
+         QuantizeReport = { "init", "quantize_report" }, FilterOptions = { "filter", "filter_options" },
+         Match = { "filter", "match" }, FilterEntry = { "engine/filters", "filter_entry" },
       } do
          local names = documented("lua/perigee/" .. place[1] .. ".lua", place[2])
          assert.is_not_nil(next(names), class)

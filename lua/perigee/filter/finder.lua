@@ -32,12 +32,14 @@ function Finder.start(filter, tapes)
       matchers = start(filter.programs, tapes), from = {},
       allow = #filter.allowed > 0 and start(filter.allowed, tapes) or false,
       allow_firsts = {}, allow_stops = {}, n_allowed = 0,
+      only = false,         -- its matcher, if it has just one and nothing else to ask
       hold = 0,             -- no match begins before it that is not known
       allow_hold = 0,       -- no allowed span begins before it that is not known
       stop = 0,             -- where the last match ended
       released = 0,         -- where the last one ended that was acted upon
    }, Finder)
    for k = 1, #self.matchers do self.from[k] = 0 end
+   if #self.matchers == 1 and not self.allow then self.only = self.matchers[1] end
    return self
 end
 
@@ -54,27 +56,35 @@ end
 function Finder:restart(place, allow_place, stop)
    for _, matcher in ipairs(self.matchers) do matcher:restart(matcher.tape:place(place)) end
    go_on(self, stop)
+   self.hold, self.allow_hold = place, allow_place
    if not self.allow then return end
    for _, matcher in ipairs(self.allow) do matcher:restart(matcher.tape:place(allow_place)) end
-   local firsts, stops, kept = self.allow_firsts, self.allow_stops, 0
+   local firsts, stops, n = self.allow_firsts, self.allow_stops, 0
    for k = 1, self.n_allowed do
       if firsts[k] < allow_place then
-         kept = kept + 1
-         firsts[kept], stops[kept] = firsts[k], stops[k]
-      end
-   end
-   self.n_allowed = kept
-end
-
-local function advance_allowed(self, final)
-   local firsts, stops = self.allow_firsts, self.allow_stops
-   local hold, n = self.raw.stop, 0
-   for k = 1, self.n_allowed do                        -- spans that no match can lie in any more
-      if stops[k] > self.hold then
          n = n + 1
          firsts[n], stops[n] = firsts[k], stops[k]
       end
    end
+   self.n_allowed = n
+end
+
+--- Forget allowed spans that no match can lie in any more.
+-- @tparam number place where a match can begin at the earliest
+function Finder:forget(place)
+   local firsts, stops, n = self.allow_firsts, self.allow_stops, 0
+   for k = 1, self.n_allowed do
+      if stops[k] > place then
+         n = n + 1
+         firsts[n], stops[n] = firsts[k], stops[k]
+      end
+   end
+   self.n_allowed = n
+end
+
+local function advance_allowed(self, final)
+   local firsts, stops = self.allow_firsts, self.allow_stops
+   local hold, n = self.raw.stop, self.n_allowed
    for _, matcher in ipairs(self.allow) do
       local tape = matcher.tape
       local known = n
@@ -117,6 +127,11 @@ end
 -- @tparam boolean final nothing more will come
 -- @treturn ?match the next one
 function Finder:seek(final)
+   local only = self.only
+   if only and not only:seek(self.from[1], final) then           -- nearly always, and without a loop
+      self.hold = only.tape:raw(only.hold)
+      return nil
+   end
    if self.allow then advance_allowed(self, final) end
    while true do
       local hold, first, stop, who = best(self, final)

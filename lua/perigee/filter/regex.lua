@@ -12,7 +12,7 @@ local bit = require "bit"
 
 local M = {}
 
-ffi.cdef [[
+local DECLARATIONS = [[
 typedef struct pcre2_real_code_8 pcre2_code_8;
 typedef struct pcre2_real_match_data_8 pcre2_match_data_8;
 typedef struct pcre2_real_match_context_8 pcre2_match_context_8;
@@ -31,6 +31,7 @@ int pcre2_set_heap_limit_8(pcre2_match_context_8 *context, uint32_t kib);
 int pcre2_match_8(const pcre2_code_8 *code, const uint8_t *text, size_t n, size_t from, uint32_t options,
    pcre2_match_data_8 *data, pcre2_match_context_8 *context);
 ]]
+if not pcall(ffi.typeof, "pcre2_code_8") then ffi.cdef(DECLARATIONS) end    -- declared before, by whomever
 
 local CASELESS, DUPNAMES, UCP, UTF, NEVER_C, INVALID_UTF = 0x8, 0x40, 0x20000, 0x80000, 0x100000, 0x4000000
 local NOTEMPTY, PARTIAL_HARD = 0x4, 0x20
@@ -97,6 +98,15 @@ local function plain(source)
       end
    end
    return true
+end
+
+--- What an expression stands for that means itself.
+-- @tparam string source
+-- @treturn ?string nil when it means more
+function M.literal(source)
+   local bare = source:gsub("\\%p", "")
+   if bare:find "[\\%^%$%.%[%]|%(%)%?%*%+{}]" then return nil end
+   return (source:gsub("\\(%p)", "%1"))
 end
 
 --- Compile a list of expressions.

@@ -19,7 +19,7 @@ Stack.__index = Stack
 local Tapes = {}
 Tapes.__index = Tapes
 
--- Bytes that are kept before old ones are let go.
+-- Old bytes are let go when so many new ones have come.
 local TRIM = 4096
 
 local const_bytes = ffi.typeof "const uint8_t *"
@@ -48,15 +48,19 @@ function Stack.new(filters, rewind, report)
       report = report or false,
       tapes = setmetatable({ named = {} }, Tapes), finders = {}, rewind = rewind or false,
       rest = "",            -- the first bytes of a character whose last are not there yet
+      next_trim = TRIM,     -- the text's length when old bytes will be let go
       behind = 64,          -- bytes that are kept before what is needed
       out = {}, n_out = 0,  -- what was released by the last push: strings and matches, in order
       queue = {},           -- matches that were found and not acted upon yet, in order
       sent = 0,             -- text before it was released, or replaced
       limit = 0,            -- text before it is decided for good
-      -- Of each token that may be taken back: where its text begins, and what was decided when it came.
-      starts = {}, limits = {}, allows = {},
+      -- Of each token that is not done with: where its first byte lies; and when it came, the text's end and what
+      -- was decided.
+      starts = {}, ends = {}, limits = {}, allows = {},
       first_token = 1, tokens = 0,                     -- the first of these, and the last token there is, from 1
+      token_stop = 0,       -- where the last token's bytes end; text may lag behind
       left = {},            -- how often each filter may rewind
+      busy = false,         -- the filter that is at work, to be named when it fails
       blocked = false,      -- the match that ended the text
       rewound = false,      -- the last push took tokens back
    }, Stack)
@@ -116,6 +120,7 @@ local function look(self, final)
    local hold, finders = self.raw.stop, self.finders
    for rank = 1, #finders do
       local finder = finders[rank]
+      self.busy = finder.filter
       local match = finder:seek(final)
       while match do
          enqueue(self, match, rank)
@@ -142,6 +147,7 @@ end
 local ACTIONS = { block = true, mask = true, rewind = true, flag = true }
 local function resolve(self, match)
    local action = match.action
+   self.busy = self.finders[match.rank].filter
    match.resolved = true
    if self.report then return end
    if type(action) == "function" then
@@ -179,7 +185,8 @@ local function act(self)
    send(self, match.first - 1)
    local text
    if not self.report and match.action == "mask" and match.last > self.sent then
-      text = replacement(self.finders[match.rank].filter, match)
+      self.busy = self.finders[match.rank].filter
+      text = replacement(self.busy, match)
       self.sent = match.last
    end
    self.finders[match.rank].released = match.last
@@ -189,25 +196,24 @@ local function act(self)
    return match.action == "block" and not self.report
 end
 
--- The token that a place belongs to. The first bytes of a character may be those of tokens that released no text.
+-- The token that a place belongs to.
 local function token_of(self, place)
    local starts, k, first = self.starts, self.tokens, self.first_token
    while k > first and starts[k] > place do k = k - 1 end
-   if self.raw.data[place - self.raw.base] >= 0x80 then
-      while k > first and starts[k - 1] == starts[k] do k = k - 1 end
-   end
    return k
 end
 
 -- How far text may go out when everything before `hold` is decided: not beyond what was decided when the first token
--- came that a filter may still want back.
+-- came that a filter may still want back. Bytes of a token that are no text yet may be the first of what it wants.
 local function bound(self, hold)
    if self.tokens < self.first_token then return hold end
    local first
    for rank = 1, #self.finders do
       if self.left[rank] > 0 then
          local place = self.finders[rank].hold
-         if place < self.raw.stop and (not first or place < first) then first = place end
+         if (place < self.raw.stop or self.token_stop > self.raw.stop) and (not first or place < first) then
+            first = place
+         end
       end
    end
    for _, match in ipairs(self.queue) do
@@ -222,7 +228,7 @@ end
 -- Take tokens back, from the one in which the match begins. Everything that is not decided is looked for anew.
 local function take_back(self, match)
    local k = token_of(self, match.first - 1)
-   local start, limit, allow = self.starts[k], self.limits[k], self.allows[k]
+   local limit, allow = self.limits[k], self.allows[k]
    local stops = {}
    for i = #self.queue, 1, -1 do
       local queued = self.queue[i]
@@ -232,12 +238,11 @@ local function take_back(self, match)
          stops[queued.rank] = math.max(stops[queued.rank] or 0, queued.last)
       end
    end
-   for i = 1, #self.tapes do self.tapes[i]:cut(start) end
+   for i = 1, #self.tapes do self.tapes[i]:cut(self.ends[k]) end
    for rank, finder in ipairs(self.finders) do
       finder:restart(limit, allow, math.max(limit, finder.released, stops[rank] or 0))
    end
-   self.tokens, self.rest = k - 1, ""
-   return k
+   self.tokens, self.token_stop, self.rest = k - 1, self.starts[k], ""
 end
 
 -- The first match before `hold` that blocks or rewinds; all before it are resolved.
@@ -294,14 +299,18 @@ end
 local function trim(self)
    local starts, limit = self.starts, self.limit
    local k = self.first_token
-   while k < self.tokens and starts[k + 1] <= limit and starts[k] < limit do
-      starts[k], self.limits[k], self.allows[k] = nil, nil, nil
+   while k <= self.tokens and (starts[k + 1] or self.token_stop) <= limit do
+      starts[k], self.ends[k], self.limits[k], self.allows[k] = nil, nil, nil, nil
       k = k + 1
    end
    self.first_token = k
-   if self.raw.stop - self.raw.base < TRIM then return end
-   local place = limit
-   if k <= self.tokens then place = math.min(place, self.limits[k], self.allows[k]) end
+   local place = k <= self.tokens and math.min(limit, self.limits[k]) or limit
+   for _, finder in ipairs(self.finders) do
+      if finder.n_allowed > 0 then finder:forget(place) end
+   end
+   if self.raw.stop < self.next_trim then return end
+   self.next_trim = self.raw.stop + TRIM
+   if k <= self.tokens then place = math.min(place, self.allows[k]) end
    for _, finder in ipairs(self.finders) do place = math.min(place, finder:needs()) end
    for i = 1, #self.tapes do
       local tape = self.tapes[i]
@@ -309,14 +318,27 @@ local function trim(self)
    end
 end
 
---- A token begins; the next push brings its text. Only where tokens may be taken back.
-function Stack:token()
+--- A token comes; the next push brings what text it releases.
+-- @tparam number n of its bytes, of which the last ones may come with later tokens
+function Stack:token(n)
    local k = self.tokens + 1
    local allow = self.raw.stop
-   for _, finder in ipairs(self.finders) do
+   for rank = 1, #self.finders do
+      local finder = self.finders[rank]
       if finder.allow and finder.allow_hold < allow then allow = finder.allow_hold end
    end
-   self.starts[k], self.limits[k], self.allows[k], self.tokens = self.raw.stop, self.limit, allow, k
+   self.starts[k], self.ends[k], self.limits[k], self.allows[k] = self.token_stop, self.raw.stop, self.limit, allow
+   self.tokens, self.token_stop = k, self.token_stop + n
+end
+
+--- Run one of the functions below; what it raises is the failure of the filter that was at work.
+-- @tparam string method "push" or "finish"
+-- @tparam ?string text
+-- @treturn ?boolean true; nil, message
+function Stack:try(method, text)
+   local fine, raised = pcall(self[method], self, text)
+   if fine then return true end
+   return nil, ("filter %q failed: %s"):format(self.busy and self.busy.name or "?", tostring(raised))
 end
 
 --- Take more text. What may be released is in `out[1]` .. `out[n_out]`: strings, and the matches that were acted upon.
@@ -337,6 +359,7 @@ function Stack:finish()
    if self.blocked then return end
    settle(self, true)
    if self.rewound or self.blocked then return end
+   self.first_token = self.tokens + 1
    if self.rest ~= "" then
       emit(self, self.rest)
       self.rest = ""
@@ -345,9 +368,6 @@ end
 
 --- How many tokens are done with: their text is released, or replaced, and they will not be taken back.
 -- @treturn number
-function Stack:settled()
-   if self.limit == self.raw.stop and self.rest == "" then return self.tokens end
-   return self.first_token - 1
-end
+function Stack:settled() return self.first_token - 1 end
 
 return Stack

@@ -130,11 +130,10 @@ function Tape:place(raw)
    return self.base + low
 end
 
---- Forget what lies before a place; places keep their numbers.
+--- Forget what lies before a place; places keep their numbers. It moves what is left: not for every token.
 -- @tparam number place
 function Tape:trim(place)
    local gone = place - self.base
-   if gone < rshift(self.room, 1) then return end         -- moving bytes for every token would cost more than memory
    local kept = self.stop - place
    ffi.C.memmove(self.data, self.data + gone, kept)
    if self.map then ffi.C.memmove(self.origin, self.origin + gone, 4 * kept) end

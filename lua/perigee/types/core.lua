@@ -4,7 +4,8 @@
 -- words is in the modules themselves; tests/spec/types_spec.lua holds this file to them.
 
 ---@alias perigee.Code "invalid"|"not_found"|"format"|"unsupported"|"memory"|"full"|"limit"|"cancelled"|"device"|"io"
----@alias perigee.Finish "stop"|"length"|"cancelled"|"deadline"
+---| "filter"
+---@alias perigee.Finish "stop"|"length"|"filter"|"cancelled"|"deadline"
 
 ---@class perigee
 ---@field version string "major.minor.patch"
@@ -177,8 +178,15 @@ function perigee.imatrix(path, opts) end
 ---@return perigee.Code? code
 function perigee.quantize(opts) end
 
+---@param opts perigee.FilterOptions
+---@return perigee.Filter? filter
+---@return string? message
+---@return perigee.Code? code
+function perigee.filter(opts) end
+
 ---@class perigee.Engine
 ---@field path string
+---@field filters perigee.Filters
 local Engine = {}
 
 ---@class perigee.GenerateOptions
@@ -202,6 +210,7 @@ local Engine = {}
 ---@field deadline_ms? number
 ---@field ignore_eos? boolean
 ---@field cache_salt? string
+---@field filters? string|perigee.Filter|(string|perigee.Filter)[]
 
 ---@class perigee.Stats
 ---@field prompt_tokens number
@@ -317,10 +326,16 @@ local Request = {}
 ---@field all integer
 
 ---@class perigee.Event
----@field kind "text"|"done"|"fail"
----@field text? string of "text"
+---@field kind "text"|"filter"|"done"|"fail"
+---@field text? string of "text" and "filter"
 ---@field token? integer of "text"
----@field attempt? integer of "text" and "done"
+---@field attempt? integer of "text", "filter" and "done"
+---@field filter? string of "filter"
+---@field category? string of "filter"
+---@field action? perigee.FilterAction of "filter"
+---@field first? integer of "filter"
+---@field last? integer of "filter"
+---@field on? "prompt"|"output" of "filter"
 ---@field logprobs? perigee.Choice of "text"
 ---@field finish? perigee.Finish of "done"
 ---@field usage? perigee.Usage of "done"
@@ -339,6 +354,7 @@ local Request = {}
 ---@field experts perigee.Experts
 ---@field logprobs? perigee.Choice[]
 ---@field seed integer|string
+---@field filters? perigee.Event[]
 
 ---@param timeout_ms? number below 0, the default: until there is one
 ---@return perigee.Event?
