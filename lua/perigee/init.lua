@@ -19,6 +19,7 @@ local memory = require "perigee.memory"
 local model = require "perigee.model"
 local options = require "perigee.options"
 local pipeline = require "perigee.pipeline"
+local pack = require "perigee.filter.pack"
 local quantize = require "perigee.quantize"
 local reload = require "perigee.reload"
 local Engine = require "perigee.engine"
@@ -323,5 +324,8 @@ end
 function perigee.watch(paths, callback)
    return (reload.watch("perigee.watch", paths, callback, 2))
 end
+
+-- Callable as before, and with the packs as functions of its own.
+perigee.filter = pack.attach(perigee.filter)
 
 return perigee --[[@as perigee]]
