@@ -92,6 +92,17 @@ describe("perigee.pipeline", function()
          "perigee.pipeline: stage 1 must be a function or a table with run, not a number")
    end)
 
+   it("keeps personal data from the model, the same sign for the same value", function()
+      local context = assert(run({ pipeline.mask_pii() },
+         "Mail bob@example.com, then bob@example.com again; card 4111 1111 1111 1111."))
+      assert.equal("Mail [EMAIL_1], then [EMAIL_1] again; card [CARD_1].", context.messages[1].content)
+      local values = {}
+      for _, value in pairs(context.state.masked) do values[#values + 1] = value end
+      table.sort(values)
+      assert.same({ "4111 1111 1111 1111", "bob@example.com" }, values)
+      assert.equal(1, #context.output)
+   end)
+
    it("puts masked values back however the signs are cut", function()
       local signs = { by_sign = { ["[EMAIL_1]"] = "a@b.c", ["[PHONE_12]"] = "123" } }
       local text = "To [EMAIL_1] or [PHONE_12], not [PHONE_9], [x [EMAIL_1"

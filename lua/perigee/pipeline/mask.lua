@@ -21,7 +21,7 @@ local function find_all(filters, text)
       local matches, message = filter:scan(text)
       if not matches then return nil, message end
       for _, match in ipairs(matches) do
-         found[#found + 1] = { first = match.first, last = match.last, category = filter.name or match.category }
+         found[#found + 1] = { first = match.first, last = match.last, category = (filter.name or match.category):gsub("^pii%W", "") }
       end
    end
    table.sort(found, function(a, b) return a.first < b.first or a.first == b.first and a.last > b.last end)
@@ -74,7 +74,7 @@ end
 -- @treturn table
 function M.stage(how)
    return { name = "mask_pii", run = function(context)
-      local filters = how.filters or require("perigee.filter").pack("pii")
+      local filters = how.filters or assert(require("perigee.filter.pack").pack("pii"))
       local signs = { by_value = {}, by_sign = {}, count = {} }
       for _, message in ipairs(context.messages) do
          if type(message.content) == "string" then
