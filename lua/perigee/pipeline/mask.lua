@@ -21,7 +21,8 @@ local function find_all(filters, text)
       local matches, message = filter:scan(text)
       if not matches then return nil, message end
       for _, match in ipairs(matches) do
-         found[#found + 1] = { first = match.first, last = match.last, category = (filter.name or match.category):gsub("^pii%W", "") }
+         local kind = filter.name:gsub("^pii%W", "")
+         found[#found + 1] = { first = match.first, last = match.last, category = kind }
       end
    end
    table.sort(found, function(a, b) return a.first < b.first or a.first == b.first and a.last > b.last end)
