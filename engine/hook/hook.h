@@ -15,7 +15,7 @@ typedef struct pg_hook_run {
     int failed; /* a stage failed in this step: its rows are routed as ever until the next one */
 } pg_hook_run;
 
-struct pg_hooks_of {
+struct pg_hook_state {
     /* fixed once open */
     int32_t n_expert, n_used, most, n_moe, n_vocab;
     int32_t *moe; /* [n_layer] number among the layers with experts, or -1 */
@@ -65,6 +65,9 @@ struct pg_hooks_of {
 /* hook.c. Opening takes memory for the plan's rows: 0, or -1: none. */
 int pg_hook_open(pg_engine *e);
 void pg_hook_close(pg_engine *e);
+
+/* Under which policy t's rows go in this step, borrowed; NULL: none. */
+pg_policy *pg_hook_policy(const pg_engine *e, const pg_task *t);
 
 /* Between steps. swap: under the lock, policies as they are to be from now on; bury: what that left over, outside of it;
  * publish: under the lock, counters and reports. */

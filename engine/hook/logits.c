@@ -16,9 +16,9 @@ static const float *logits_of(const pg_engine *e, int32_t s)
     return (const float *)e->backend->ops->read(e->backend, e->plan.logits) + (int64_t)s * e->hooks->n_vocab;
 }
 
-static void run_program(const group *g, const pg_code_of *p)
+static void run_program(const group *g, const pg_stage_program *p)
 {
-    struct pg_hooks_of *h = g->e->hooks;
+    struct pg_hook_state *h = g->e->hooks;
     float knob[PG_KNOBS_MOST];
     for (int32_t i = 0; i < p->n_knob; i++) knob[i] = h->knob_now[p->knob[i]];
     pg_program_row row = { .n = h->n_vocab, .knob = knob };
@@ -32,7 +32,7 @@ static void run_program(const group *g, const pg_code_of *p)
 
 static int call_hook(const group *g, const pg_policy *p, pg_stage *s)
 {
-    struct pg_hooks_of *h = g->e->hooks;
+    struct pg_hook_state *h = g->e->hooks;
     pg_error why = { 0 };
     const pg_logits_view view = {
         .rows = g->n, .n_vocab = h->n_vocab, .scores = h->view_scores + g->first, .row = h->view_row + g->first
@@ -69,7 +69,7 @@ static int is_usable(const float *x, int32_t n)
 
 static void finish(const group *g, int fine)
 {
-    struct pg_hooks_of *h = g->e->hooks;
+    struct pg_hook_state *h = g->e->hooks;
     int32_t bad = 0;
     for (int32_t i = g->first; i < g->first + g->n; i++) {
         const int usable = fine && is_usable(h->view_scores[i], h->n_vocab);
@@ -82,14 +82,14 @@ static void finish(const group *g, int fine)
 
 void pg_hook_logits(pg_engine *e)
 {
-    struct pg_hooks_of *h = e->hooks;
+    struct pg_hook_state *h = e->hooks;
     group g = { .e = e };
     memset(h->edited, 0, (size_t)e->rows.n_sampled * sizeof(float *));
     if (!h->n_run || !(h->uses & PG_USES_LOGITS)) return;
     int32_t n = 0;
     for (int32_t s = 0; s <= e->rows.n_sampled; s++) {
         const pg_task *t = s < e->rows.n_sampled ? e->running[e->sampled_task[s]] : NULL;
-        pg_policy *p = t && !t->looking ? t->policy ? t->policy : h->policy : NULL;
+        pg_policy *p = t && !t->looking ? pg_hook_policy(e, t) : NULL;
         if (p && !(p->uses & PG_USES_LOGITS)) p = NULL;
         if (g.n && p != g.policy) {
             finish(&g, run_stages(&g, g.policy));

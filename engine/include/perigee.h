@@ -429,7 +429,7 @@ PG_API const char *pg_program_op(int32_t op);
  *  @return PG_OK | PG_EINVAL | PG_EMEMORY.  Threads: any. */
 PG_API int pg_policy_new(pg_engine *e, const char *name, int32_t version, int32_t live, pg_policy **out, pg_error *err);
 
-/** Add a stage: knobs, later ones on top of earlier ones; a program; hooks (copied); all stages of another policy.
+/** Add a stage, while the engine is open: knobs, later ones on top of earlier ones; a program; hooks (copied); all stages of another policy.
  *  pg_policy_hooks calls drop also when it fails.
  *  @return PG_OK | PG_EINVAL (what is out of range, by name) | PG_ENOTFOUND (a layer without experts) |
  *          PG_EUNSUPPORTED (knobs or a route program for a model without experts) | PG_ELIMIT (more than 16 stages,

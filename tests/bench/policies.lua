@@ -1,6 +1,6 @@
--- What policies cost: instructions of the engine's thread for a generated token of the bundled model, under each kind of
--- policy, counted by valgrind's callgrind: they do not depend on what else the machine does. One thread, so that no lane
--- spins while it waits.
+-- What policies cost: instructions of the engine's thread for a generated token of the bundled model, under each kind
+-- of policy, counted by valgrind's callgrind: they do not depend on what else the machine does. One thread, so that no
+-- lane spins while it waits.
 --   luajit tests/bench/policies.lua           all kinds
 --   luajit tests/bench/policies.lua KIND N    generate N tokens under KIND: what the first calls
 local perigee = require "perigee"
@@ -35,7 +35,8 @@ local function count(kind, n)
    local out = os.tmpname()
    local run = ("valgrind --tool=callgrind --callgrind-out-file=%s luajit -joff %s %s %d >%s.log 2>&1"):format(
       quote(out), quote(arg[0]), kind, n, quote(out))
-   local pipe = io.popen(run .. " && callgrind_annotate --inclusive=yes --threshold=100 " .. quote(out))
+   local show = " && callgrind_annotate --inclusive=yes --threshold=100 %s 2>/dev/null"
+   local pipe = io.popen(run .. show:format(quote(out)))
    local found = (pipe:read "*a"):match "([%d,]+)[^\n]*:pg_sched_run"
    pipe:close()
    os.remove(out)

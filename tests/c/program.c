@@ -55,7 +55,7 @@ static void make_place(place *p, int32_t n, unsigned long long *s)
 /* Verify and run; 0 when refused. Scratch has the exact size, so that a step outside shows. */
 static int run(const int32_t *code, int n, int32_t point, place *p, int *uses)
 {
-    pg_code_of out = { 0 };
+    pg_stage_program out = { 0 };
     const pg_program program = { .point = point, .code = code, .n = n, .n_knob = 3 };
     if (pg_program_verify(&program, &out, uses, NULL) < 0) return 0;
     float *scratch = malloc((size_t)pg_program_scratch(out.n_vector, p->n));
@@ -220,7 +220,7 @@ static void refuse(const char *why, int32_t point, int op, int dst, int a, int b
     int32_t code[6 * 3] = { 0 };
     int m = 0, uses;
     pg_error err = { 0 };
-    pg_code_of out;
+    pg_stage_program out;
     put(code, &m, "scores", 0, 0, 0, 0, 0);
     put(code, &m, "const", PG_VECTORS, 0, 0, 0, 1);
     put(code, &m, "scores", dst, a, b, 0, value);
@@ -254,7 +254,7 @@ static void test_refusals(void)
     refuse("no point", 2, PG_I_NEG, 1, 0, 0, 0);
     static int32_t many[6 * (PG_PROGRAM_MOST + 1)];
     int uses;
-    pg_code_of out;
+    pg_stage_program out;
     const pg_program long_one = { .code = many, .n = PG_PROGRAM_MOST + 1 }, none = { .code = many }, null = { .n = 1 };
     CHECK(pg_program_verify(&long_one, &out, &uses, NULL) < 0, "257 instructions");
     CHECK(pg_program_verify(&none, &out, &uses, NULL) < 0, "no instruction");
@@ -282,7 +282,7 @@ static void fuzz(unsigned long long *s, int *passed)
         memcpy(&word[5], &value, sizeof value);
         if (careless && check_rand(s) % 20 == 0) word[check_rand(s) % 6] = (int32_t)check_rand(s) - (1 << 29);
         int uses; /* without what does not fit, more gets through */
-        pg_code_of out;
+        pg_stage_program out;
         const pg_program so_far = { .point = 0, .code = code, .n = i + 1, .n_knob = 3 };
         if (!careless && pg_program_verify(&so_far, &out, &uses, NULL) < 0) i--;
     }
