@@ -26,16 +26,17 @@
 
 enum {
     PROBATION = 64,                /* calls */
-    SLICE = 1000,                  /* turns of a loop between two looks at the clock and the memory */
+    SLICE = 500,                   /* turns of a loop between two looks at the clock and the memory */
     TURNS_CALL = 20000,            /* turns a call may take, */
     TURNS_ROW = 64,                /* and more of them for each row, */
     TURNS_SCORE = 8,               /* and for each score of a row */
     TURNS_LOAD = 200000,           /* while it is loaded */
     PAUSE = 10000,                 /* instructions between two calls of the debug hook */
-    MEMORY_SOFT = 8 * 1024 * 1024, /* bytes: the policy is stopped at the next turn */
+    MEMORY_SOFT = 4 * 1024 * 1024, /* bytes: the policy is stopped at the next turn */
     MEMORY_HARD = 64 * 1024 * 1024 /* bytes: nothing is handed out any more */
 };
-static const double TIME_LIMIT = 0.25; /* seconds, looked at only by those that need more than a slice */
+/* Seconds of a call, compiled and interpreted; looked at only by those that need more than a slice. */
+static const double TIME_LIMIT = 0.25, TIME_PROBATION = 1;
 
 /* The same text twice: for the compiler, and for the ffi of the policy's state. */
 #define TWICE(...) \
@@ -70,7 +71,7 @@ struct policyvm {
     lua_Alloc alloc; /* the state's own */
     void *alloc_ud;
     size_t memory;           /* bytes handed out */
-    int calls[N_CALLS];      /* references in the registry; LUA_NOREF: there is none */
+    int calls[N_CALLS];      /* references in the registry; LUA_REFNIL: there is none */
     int n_called;            /* calls so far, up to PROBATION */
     double rest;             /* turns left after this slice */
     double deadline;         /* 0: the clock was not looked at yet */
@@ -79,6 +80,8 @@ struct policyvm {
     atomic_int started;
     atomic_int uses;
     pg_hooks hooks;
+    pg_token_view no_token; /* what there is to see between calls: nothing */
+    pg_admit_view no_admit;
 };
 
 /* ---- limits ------------------------------------------------------------------------------------------------------- */
@@ -99,7 +102,7 @@ static int32_t more(policyvm_shared *s)
     if (!s->why) {
         const double now = seconds();
         vm->rest += s->n;
-        if (vm->deadline == 0) vm->deadline = now + TIME_LIMIT;
+        if (vm->deadline == 0) vm->deadline = now + (vm->n_called < PROBATION ? TIME_PROBATION : TIME_LIMIT);
         if (vm->rest < 0)
             s->why = 1;
         else if (now > vm->deadline)
@@ -195,15 +198,14 @@ static int push_keep(lua_State *L)
     return 0;
 }
 
-static void release(struct policyvm *vm)
+/* Give a count back; also the drop of pg_hooks. */
+static void release(void *ud)
 {
+    struct policyvm *vm = ud;
     while (vm && atomic_fetch_sub(&vm->uses, 1) == 1) {
         struct policyvm *before = vm->before;
-        if (vm->L) {
-            lua_setallocf(vm->L, vm->alloc,
-                          vm->alloc_ud); /* lua_close knows its own allocator's arena by the function */
-            lua_close(vm->L);
-        }
+        lua_setallocf(vm->L, vm->alloc, vm->alloc_ud); /* by it lua_close knows whose arena to free */
+        lua_close(vm->L);
         free(vm);
         vm = before;
     }
@@ -217,7 +219,7 @@ static int start(struct policyvm *vm, pg_error *err)
     int rc = PG_OK;
     atomic_store(&vm->started, 1);
     vm->before = NULL;
-    if (before && before->calls[PACK_KEEP] != LUA_NOREF && vm->calls[TAKE_KEEP] != LUA_NOREF) {
+    if (before && before->calls[PACK_KEEP] != LUA_REFNIL && vm->calls[TAKE_KEEP] != LUA_REFNIL) {
         rc = call(before, PACK_KEEP, 1, TURNS_LOAD, err);
         struct keep keep = { .vm = vm };
         if (rc >= 0 && (keep.text = lua_tolstring(before->L, -1, &keep.n))) {
@@ -230,11 +232,21 @@ static int start(struct policyvm *vm, pg_error *err)
     return rc;
 }
 
+/* A policy may keep r, l, t and q and use one from within another's call: there it must find nothing. */
+static void clear_views(struct policyvm *vm)
+{
+    vm->shared.route = (pg_route_view){ 0 };
+    vm->shared.logits = (pg_logits_view){ 0 };
+    vm->no_token = (pg_token_view){ .text = "" };
+    vm->shared.token = &vm->no_token;
+    vm->shared.admit = &vm->no_admit;
+}
+
 static int enter(struct policyvm *vm, int place, double turns, pg_error *err)
 {
     if (!atomic_load_explicit(&vm->started, memory_order_relaxed)) {
         int rc = start(vm, err);
-        if (rc < 0) return rc;
+        if (rc < 0) return rc; /* never called again */
     }
     if (vm->n_called < PROBATION && ++vm->n_called == PROBATION) {
         lua_sethook(vm->L, NULL, 0, 0);
@@ -242,6 +254,7 @@ static int enter(struct policyvm *vm, int place, double turns, pg_error *err)
     }
     int rc = call(vm, place, 0, turns, err);
     lua_settop(vm->L, 0);
+    clear_views(vm);
     return rc;
 }
 
@@ -271,11 +284,6 @@ static int on_admit(void *ud, pg_admit_view *view, pg_error *err)
     struct policyvm *vm = ud;
     vm->shared.admit = view;
     return enter(vm, ADMIT, TURNS_CALL, err);
-}
-
-static void on_drop(void *ud)
-{
-    release(ud);
 }
 
 /* ---- building, on the caller's thread ------------------------------------------------------------------------------ */
@@ -326,10 +334,7 @@ static int build(lua_State *L)
     lua_call(L, last - 3 + 1 + 3, 2); /* -> functions by name, text for the caller */
     for (int i = 0; i < N_CALLS; i++) {
         lua_getfield(L, 1, call_names[i]);
-        if (lua_isfunction(L, -1))
-            vm->calls[i] = luaL_ref(L, LUA_REGISTRYINDEX);
-        else
-            lua_pop(L, 1);
+        vm->calls[i] = luaL_ref(L, LUA_REGISTRYINDEX);
     }
     b->text = luaL_checklstring(L, 2, &b->n_text);
     lua_setfield(L, LUA_REGISTRYINDEX, metatable); /* keeps the text until the caller has copied it */
@@ -382,6 +387,16 @@ static int vm_memory(lua_State *L)
     return 1;
 }
 
+/* nil and the error on top of the state's stack, for the caller. */
+static int refuse(lua_State *L, struct policyvm *vm)
+{
+    pg_error err;
+    failed(vm, &err);
+    lua_pushnil(L);
+    lua_pushstring(L, err.text);
+    return 2;
+}
+
 static int inspect(lua_State *L)
 {
     const struct build *b = lua_touserdata(L, 1);
@@ -400,13 +415,7 @@ static int vm_inspect(lua_State *L)
     struct policyvm *vm = to_vm(L);
     struct build b = { .vm = vm };
     b.text = luaL_checklstring(L, 2, &b.n_text);
-    if (lua_cpcall(vm->L, inspect, &b)) {
-        pg_error err;
-        failed(vm, &err);
-        lua_pushnil(L);
-        lua_pushstring(L, err.text);
-        return 2;
-    }
+    if (lua_cpcall(vm->L, inspect, &b)) return refuse(L, vm);
     lua_getfield(vm->L, LUA_REGISTRYINDEX, metatable);
     size_t n = 0;
     const char *text = lua_tolstring(vm->L, -1, &n);
@@ -444,10 +453,10 @@ static struct policyvm *new_vm(pg_engine *engine)
                                     .entropy = pg_route_entropy,
                                     .margin = pg_route_margin,
                                     .mass = pg_route_mass };
-    vm->hooks.drop = on_drop;
+    clear_views(vm);
+    vm->hooks.drop = release;
     vm->hooks.ud = vm;
-    for (int i = 0; i < N_CALLS; i++) vm->calls[i] = LUA_NOREF;
-    atomic_init(&vm->started, 0);
+    for (int i = 0; i < N_CALLS; i++) vm->calls[i] = LUA_REFNIL;
     atomic_init(&vm->uses, 1);
     vm->L = luaL_newstate();
     if (!vm->L) {
@@ -466,7 +475,7 @@ static struct policyvm *new_vm(pg_engine *engine)
  * those of hooks that are not used) and a text that is handed on to the caller. */
 int policyvm(lua_State *L)
 {
-    pg_engine *engine = (pg_engine *)(uintptr_t)luaL_checknumber(L, 1); /* NOLINT: addresses have less than 53 bits */
+    pg_engine *engine = (pg_engine *)(uintptr_t)luaL_checknumber(L, 1); /* addresses have less than 53 bits */
     for (int i = 2; i <= lua_gettop(L); i++) luaL_checkstring(L, i);
     struct policyvm *vm = new_vm(engine);
     if (!vm) {
@@ -477,17 +486,14 @@ int policyvm(lua_State *L)
     struct build b = { .vm = vm, .from = L };
     grant(vm, TURNS_LOAD);
     if (lua_cpcall(vm->L, build, &b)) {
-        pg_error err;
-        failed(vm, &err);
+        const int n = refuse(L, vm);
         release(vm);
-        lua_pushnil(L);
-        lua_pushstring(L, err.text);
-        return 2;
+        return n;
     }
-    if (vm->calls[ROUTE] != LUA_NOREF) vm->hooks.route = on_route;
-    if (vm->calls[LOGITS] != LUA_NOREF) vm->hooks.logits = on_logits;
-    if (vm->calls[TOKEN] != LUA_NOREF) vm->hooks.token = on_token;
-    if (vm->calls[ADMIT] != LUA_NOREF) vm->hooks.admit = on_admit;
+    if (vm->calls[ROUTE] != LUA_REFNIL) vm->hooks.route = on_route;
+    if (vm->calls[LOGITS] != LUA_REFNIL) vm->hooks.logits = on_logits;
+    if (vm->calls[TOKEN] != LUA_REFNIL) vm->hooks.token = on_token;
+    if (vm->calls[ADMIT] != LUA_REFNIL) vm->hooks.admit = on_admit;
     push_box(L, vm);
     lua_pushlstring(L, b.text, b.n_text);
     return 2;

@@ -19,7 +19,7 @@ static void *zeroed(size_t n, size_t size)
 
 static const pg_steer *on_route(void *engine, const pg_op *op, float *score, int32_t n_row);
 
-static int take_memory(pg_engine *e, struct pg_hooks_of *h)
+static int take_memory(pg_engine *e, struct pg_hook_state *h)
 {
     const size_t T = (size_t)e->plan.code.max_rows, S = (size_t)e->plan.code.max_sampled, R = (size_t)e->max_running;
     const size_t E = (size_t)h->n_expert;
@@ -38,7 +38,7 @@ static int take_memory(pg_engine *e, struct pg_hooks_of *h)
 
 int pg_hook_open(pg_engine *e)
 {
-    struct pg_hooks_of *h = e->hooks = calloc(1, sizeof *h);
+    struct pg_hook_state *h = e->hooks = calloc(1, sizeof *h);
     if (!h) return -1;
     h->n_expert = e->model->h.n_expert;
     h->n_used = e->model->h.n_used;
@@ -61,7 +61,7 @@ int pg_hook_open(pg_engine *e)
 
 void pg_hook_close(pg_engine *e)
 {
-    struct pg_hooks_of *h = e->hooks;
+    struct pg_hook_state *h = e->hooks;
     if (!h) return;
     pg_policy_drop(h->policy);
     pg_policy_drop(h->wanted);
@@ -96,7 +96,7 @@ void pg_hook_close(pg_engine *e)
 
 /* ---- swapping ------------------------------------------------------------------------------------------------------- */
 
-static void let_go(struct pg_hooks_of *h, pg_policy *p)
+static void let_go(struct pg_hook_state *h, pg_policy *p)
 {
     if (!pg_policy_release(p)) return;
     p->next = h->dead;
@@ -104,7 +104,7 @@ static void let_go(struct pg_hooks_of *h, pg_policy *p)
 }
 
 /* Move a pointer from a live policy to its newest version, and likewise the policies that it includes. */
-static void renew(struct pg_hooks_of *h, pg_policy **at)
+static void renew(struct pg_hook_state *h, pg_policy **at)
 {
     while (*at && (*at)->live && (*at)->successor) {
         pg_policy *old = *at;
@@ -136,7 +136,7 @@ static void keep_default(pg_engine *e)
 
 static void route_anew(pg_engine *e)
 {
-    struct pg_hooks_of *h = e->hooks;
+    struct pg_hook_state *h = e->hooks;
     let_go(h, h->policy);
     h->policy = h->wanted;
     h->wanted = NULL;
@@ -154,7 +154,7 @@ static void route_anew(pg_engine *e)
     }
 }
 
-static void renew_task(struct pg_hooks_of *h, pg_task *t)
+static void renew_task(struct pg_hook_state *h, pg_task *t)
 {
     renew(h, &t->policy);
     uses_of(t->policy);
@@ -162,7 +162,7 @@ static void renew_task(struct pg_hooks_of *h, pg_task *t)
 
 void pg_hook_swap(pg_engine *e)
 {
-    struct pg_hooks_of *h = e->hooks;
+    struct pg_hook_state *h = e->hooks;
     if (!h->changed) return;
     h->changed = 0;
     if (h->routed) route_anew(e);
@@ -181,7 +181,7 @@ void pg_hook_swap(pg_engine *e)
 
 void pg_hook_bury(pg_engine *e)
 {
-    struct pg_hooks_of *h = e->hooks;
+    struct pg_hook_state *h = e->hooks;
     while (h->dead) {
         pg_policy *p = h->dead;
         h->dead = p->next;
@@ -191,14 +191,14 @@ void pg_hook_bury(pg_engine *e)
 
 /* ---- a step --------------------------------------------------------------------------------------------------------- */
 
-static pg_policy *policy_of(const pg_engine *e, const pg_task *t)
+pg_policy *pg_hook_policy(const pg_engine *e, const pg_task *t)
 {
     return t->policy ? t->policy : e->hooks->policy;
 }
 
 static void add_row(pg_engine *e, int32_t r, const pg_task *t, pg_policy *p)
 {
-    struct pg_hooks_of *h = e->hooks;
+    struct pg_hook_state *h = e->hooks;
     h->row[r] = (pg_hook_row){ .id = t->looking ? 0 : t->id,
                                .tenant = t->tenant,
                                .position = e->row_pos[r],
@@ -217,7 +217,7 @@ static void add_row(pg_engine *e, int32_t r, const pg_task *t, pg_policy *p)
 
 void pg_hook_begin(pg_engine *e)
 {
-    struct pg_hooks_of *h = e->hooks;
+    struct pg_hook_state *h = e->hooks;
     int any = h->policy != NULL;
     for (int i = 0; i < e->n_running && !any; i++) any = e->running[i]->policy != NULL;
     h->n_run = h->uses = 0;
@@ -225,7 +225,7 @@ void pg_hook_begin(pg_engine *e)
     if (!any) return;
     for (int32_t r = 0; r < e->rows.n; r++) {
         const pg_task *t = e->running[e->row_task[r]];
-        add_row(e, r, t, policy_of(e, t));
+        add_row(e, r, t, pg_hook_policy(e, t));
     }
     const int32_t n = atomic_load(&h->n_knob);
     for (int32_t i = 0; i < n; i++) {
@@ -236,16 +236,16 @@ void pg_hook_begin(pg_engine *e)
 }
 
 static const char *const fault_text[] = {
-    [PG_STEER_SCORES] = "scores are NaN or +inf",
-    [PG_STEER_CHOOSE] = "choose is NaN",
-    [PG_STEER_TOP] = "top is below 1 or above the number of experts",
-    [PG_STEER_CUMULATIVE] = "cumulative is not above 0",
-    [PG_STEER_NOBODY] = "no expert is left",
-    [PG_STEER_WEIGHTS] = "the weights are not finite",
+    [PG_STEER_SCORES] = "rows routed without it: scores are NaN or +inf",
+    [PG_STEER_CHOOSE] = "rows routed without it: choose is NaN",
+    [PG_STEER_TOP] = "rows routed without it: top is below 1 or above the number of experts",
+    [PG_STEER_CUMULATIVE] = "rows routed without it: cumulative is not above 0",
+    [PG_STEER_NOBODY] = "rows routed without it: no expert is left",
+    [PG_STEER_WEIGHTS] = "rows routed without it: the weights are not finite",
 };
 
 /* A row that came with NaN is nobody's fault. */
-static int came_broken(const struct pg_hooks_of *h, int32_t r)
+static int came_broken(const struct pg_hook_state *h, int32_t r)
 {
     for (int32_t x = 0; x < h->n_expert; x++)
         if (!isfinite(h->plain[(int64_t)r * h->n_expert + x])) return 1;
@@ -255,7 +255,7 @@ static int came_broken(const struct pg_hooks_of *h, int32_t r)
 /* What the ROUTE op said about the layer before this one. */
 static void collect_faults(pg_engine *e)
 {
-    struct pg_hooks_of *h = e->hooks;
+    struct pg_hook_state *h = e->hooks;
     if (h->layer < 0) return;
     for (int32_t i = 0; i < h->n_run; i++) {
         const pg_hook_run *run = &h->run[i];
@@ -267,8 +267,7 @@ static void collect_faults(pg_engine *e)
         }
         if (!count) continue;
         h->faulty_rows += count;
-        pg_hook_report(e, run->policy, count, 0, "routed without it, for %s, first in layer %d", fault_text[which],
-                       h->layer);
+        pg_hook_report(e, run->policy, h->layer, count, 0, fault_text[which]);
     }
     h->layer = -1;
 }
@@ -276,7 +275,7 @@ static void collect_faults(pg_engine *e)
 static const pg_steer *on_route(void *engine, const pg_op *op, float *score, int32_t n_row)
 {
     pg_engine *e = engine;
-    struct pg_hooks_of *h = e->hooks;
+    struct pg_hook_state *h = e->hooks;
     (void)n_row; /* all rows of the step */
     collect_faults(e);
     h->layer = op->a.hook.layer;
@@ -289,7 +288,7 @@ static const pg_steer *on_route(void *engine, const pg_op *op, float *score, int
 /* The running load, of all rows: an exponential mean that forgets by the row. */
 static void add_load(pg_engine *e)
 {
-    struct pg_hooks_of *h = e->hooks;
+    struct pg_hook_state *h = e->hooks;
     const float keep = expf(-(float)e->rows.n / LOAD_ROWS);
     for (int32_t i = 0; i < e->plan.n_pick; i++) {
         const int32_t *pick = e->backend->ops->read(e->backend, e->plan.pick[i]);
@@ -307,7 +306,7 @@ static void add_load(pg_engine *e)
 
 void pg_hook_end(pg_engine *e)
 {
-    struct pg_hooks_of *h = e->hooks;
+    struct pg_hook_state *h = e->hooks;
     if (!h->n_run) return;
     collect_faults(e);
     for (int32_t i = 0; i < h->n_run; i++) h->steered_rows += h->run[i].n;
@@ -315,13 +314,6 @@ void pg_hook_end(pg_engine *e)
 }
 
 /* ---- the other points ----------------------------------------------------------------------------------------------- */
-
-/* A stage failed: it is not called again. */
-static void unhook(pg_engine *e, const pg_policy *p, pg_stage *s, const pg_error *why)
-{
-    s->unhooked = 1;
-    pg_hook_report(e, p, 1, 1, "%s", why->text[0] ? why->text : "failed without a message");
-}
 
 static int token_stages(pg_engine *e, pg_policy *p, pg_token_view *view)
 {
@@ -332,14 +324,14 @@ static int token_stages(pg_engine *e, pg_policy *p, pg_token_view *view)
             token_stages(e, s->as.policy, view);
         else if (s->kind == PG_STAGE_HOOKS && s->as.hooks.token && !s->unhooked &&
                  s->as.hooks.token(s->as.hooks.ud, view, &why) < 0)
-            unhook(e, p, s, &why);
+            pg_hook_unhook(e, p, s, -1, &why);
     }
     return view->stop != 0;
 }
 
 int pg_hook_token(pg_engine *e, pg_task *t, int32_t row, int32_t token)
 {
-    pg_policy *p = policy_of(e, t);
+    pg_policy *p = pg_hook_policy(e, t);
     char text[256];
     if (!p || !(p->uses & PG_USES_TOKEN)) return 0;
     const int n = pg_decode(e->tokenizer, &token, 1, t->how.special, text, sizeof text, NULL);
@@ -360,7 +352,7 @@ static void admit_stages(pg_engine *e, pg_policy *p, pg_admit_view *view)
             admit_stages(e, s->as.policy, view);
         } else if (s->kind == PG_STAGE_HOOKS && s->as.hooks.admit && !s->unhooked &&
                    s->as.hooks.admit(s->as.hooks.ud, view, &why) < 0) {
-            unhook(e, p, s, &why);
+            pg_hook_unhook(e, p, s, -1, &why);
             view->verdict = 1;
         }
     }
@@ -368,7 +360,7 @@ static void admit_stages(pg_engine *e, pg_policy *p, pg_admit_view *view)
 
 int pg_hook_admit(pg_engine *e, pg_task *t)
 {
-    pg_policy *p = policy_of(e, t);
+    pg_policy *p = pg_hook_policy(e, t);
     if (t->looking || !p || !(p->uses & PG_USES_ADMIT)) return 1;
     pg_admit_view view = { .id = t->id,
                            .tenant = t->tenant,

@@ -15,7 +15,7 @@ typedef struct pg_hook_run {
     int failed; /* a stage failed in this step: its rows are routed as ever until the next one */
 } pg_hook_run;
 
-struct pg_hooks_of {
+struct pg_hook_state {
     /* fixed once open */
     int32_t n_expert, n_used, most, n_moe, n_vocab;
     int32_t *moe; /* [n_layer] number among the layers with experts, or -1 */
@@ -66,6 +66,9 @@ struct pg_hooks_of {
 int pg_hook_open(pg_engine *e);
 void pg_hook_close(pg_engine *e);
 
+/* Under which policy t's rows go in this step, borrowed; NULL: none. */
+pg_policy *pg_hook_policy(const pg_engine *e, const pg_task *t);
+
 /* Between steps. swap: under the lock, policies as they are to be from now on; bury: what that left over, outside of it;
  * publish: under the lock, counters and reports. */
 void pg_hook_swap(pg_engine *e);
@@ -89,8 +92,10 @@ int pg_hook_admit(pg_engine *e, pg_task *t);
 void pg_hook_route(pg_engine *e, pg_hook_run *run, const pg_router *r, int32_t layer, float *score);
 
 /* report.c: something went wrong, count times. */
-void pg_hook_report(pg_engine *e, const pg_policy *p, double count, int unhooked, const char *format, ...)
-    PG_PRINTF(5, 6);
+void pg_hook_report(pg_engine *e, const pg_policy *p, int32_t layer, double count, int unhooked, const char *text);
+
+/* A stage failed, in this layer (-1: in none): it is not called again, and why is reported. */
+void pg_hook_unhook(pg_engine *e, const pg_policy *p, pg_stage *s, int32_t layer, const pg_error *why);
 
 /* names.c. Number of a tenant (0: none), PG_ELIMIT, PG_EMEMORY; of a knob, declared with a default, or PG_ELIMIT. */
 int pg_tenant_number(pg_engine *e, const char *name, pg_error *err);

@@ -16,11 +16,11 @@ static const float *logits_of(const pg_engine *e, int32_t s)
     return (const float *)e->backend->ops->read(e->backend, e->plan.logits) + (int64_t)s * e->hooks->n_vocab;
 }
 
-static void run_program(const group *g, const pg_code_of *p)
+static void run_program(const group *g, const pg_stage_program *p)
 {
-    struct pg_hooks_of *h = g->e->hooks;
+    struct pg_hook_state *h = g->e->hooks;
     float knob[PG_KNOBS_MOST];
-    for (int i = 0; i < PG_KNOBS_MOST; i++) knob[i] = h->knob_now[p->knob[i]];
+    for (int32_t i = 0; i < p->n_knob; i++) knob[i] = h->knob_now[p->knob[i]];
     pg_program_row row = { .n = h->n_vocab, .knob = knob };
     for (int32_t i = g->first; i < g->first + g->n; i++) {
         row.scores = h->view_scores[i];
@@ -32,14 +32,13 @@ static void run_program(const group *g, const pg_code_of *p)
 
 static int call_hook(const group *g, const pg_policy *p, pg_stage *s)
 {
-    struct pg_hooks_of *h = g->e->hooks;
+    struct pg_hook_state *h = g->e->hooks;
     pg_error why = { 0 };
     const pg_logits_view view = {
         .rows = g->n, .n_vocab = h->n_vocab, .scores = h->view_scores + g->first, .row = h->view_row + g->first
     };
     if (s->as.hooks.logits(s->as.hooks.ud, &view, &why) >= 0) return 1;
-    s->unhooked = 1;
-    pg_hook_report(g->e, p, 1, 1, "%s", why.text[0] ? why.text : "failed without a message");
+    pg_hook_unhook(g->e, p, s, -1, &why);
     return 0;
 }
 
@@ -70,7 +69,7 @@ static int is_usable(const float *x, int32_t n)
 
 static void finish(const group *g, int fine)
 {
-    struct pg_hooks_of *h = g->e->hooks;
+    struct pg_hook_state *h = g->e->hooks;
     int32_t bad = 0;
     for (int32_t i = g->first; i < g->first + g->n; i++) {
         const int usable = fine && is_usable(h->view_scores[i], h->n_vocab);
@@ -78,19 +77,19 @@ static void finish(const group *g, int fine)
         bad += fine && !usable && is_usable(logits_of(g->e, h->view_sampled[i]), h->n_vocab);
     }
     h->faulty_rows += bad;
-    if (bad) pg_hook_report(g->e, g->policy, bad, 0, "sampled without it, for its logits are NaN or +inf, or all -inf");
+    if (bad) pg_hook_report(g->e, g->policy, -1, bad, 0, "rows sampled without it: logits are NaN, +inf or all -inf");
 }
 
 void pg_hook_logits(pg_engine *e)
 {
-    struct pg_hooks_of *h = e->hooks;
+    struct pg_hook_state *h = e->hooks;
     group g = { .e = e };
     memset(h->edited, 0, (size_t)e->rows.n_sampled * sizeof(float *));
     if (!h->n_run || !(h->uses & PG_USES_LOGITS)) return;
     int32_t n = 0;
     for (int32_t s = 0; s <= e->rows.n_sampled; s++) {
         const pg_task *t = s < e->rows.n_sampled ? e->running[e->sampled_task[s]] : NULL;
-        pg_policy *p = t && !t->looking ? t->policy ? t->policy : h->policy : NULL;
+        pg_policy *p = t && !t->looking ? pg_hook_policy(e, t) : NULL;
         if (p && !(p->uses & PG_USES_LOGITS)) p = NULL;
         if (g.n && p != g.policy) {
             finish(&g, run_stages(&g, g.policy));

@@ -2,7 +2,6 @@
 #include "hook.h"
 
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +15,7 @@ static int check_name(const char *what, const char *name, pg_error *err)
 
 /* ---- knobs ---------------------------------------------------------------------------------------------------------- */
 
-static int find_knob(const struct pg_hooks_of *h, const char *name)
+static int find_knob(const struct pg_hook_state *h, const char *name)
 {
     const int32_t n = atomic_load_explicit(&h->n_knob, memory_order_acquire);
     for (int32_t i = 0; i < n; i++)
@@ -24,7 +23,7 @@ static int find_knob(const struct pg_hooks_of *h, const char *name)
     return -1;
 }
 
-static void store(struct pg_hooks_of *h, int i, float value)
+static void store(struct pg_hook_state *h, int i, float value)
 {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
@@ -33,7 +32,7 @@ static void store(struct pg_hooks_of *h, int i, float value)
 
 int pg_knob_declare(pg_engine *e, const char *name, float value, pg_error *err)
 {
-    struct pg_hooks_of *h = e->hooks;
+    struct pg_hook_state *h = e->hooks;
     int rc = check_name("knob", name, err);
     if (rc < 0) return rc;
     if (!isfinite(value)) return pg_fail(err, PG_EINVAL, "knob %s: its default is not a finite number", name);
@@ -89,7 +88,7 @@ const char *pg_knob_name(pg_engine *e, int32_t i)
 /* ---- tenants -------------------------------------------------------------------------------------------------------- */
 
 /* Where a name is among the sorted ones, or would go. */
-static int32_t place_of(const struct pg_hooks_of *h, const char *name, int *found)
+static int32_t place_of(const struct pg_hook_state *h, const char *name, int *found)
 {
     int32_t low = 0, high = h->n_tenant;
     *found = 0;
@@ -105,7 +104,7 @@ static int32_t place_of(const struct pg_hooks_of *h, const char *name, int *foun
     return low;
 }
 
-static int grow(struct pg_hooks_of *h)
+static int grow(struct pg_hook_state *h)
 {
     if (h->n_tenant < h->cap_tenant) return 1;
     const int32_t more = h->cap_tenant ? 2 * h->cap_tenant : 64;
@@ -119,7 +118,7 @@ static int grow(struct pg_hooks_of *h)
 }
 
 /* Under the lock. */
-static int tenant_number(struct pg_hooks_of *h, const char *name)
+static int tenant_number(struct pg_hook_state *h, const char *name)
 {
     int found;
     const int32_t at = place_of(h, name, &found);
@@ -163,17 +162,12 @@ static int same(const pg_report *a, const pg_report *b)
 }
 
 /* Engine thread, in a step. One of a kind that is there already only counts. */
-void pg_hook_report(pg_engine *e, const pg_policy *p, double count, int unhooked, const char *format, ...)
+void pg_hook_report(pg_engine *e, const pg_policy *p, int32_t layer, double count, int unhooked, const char *text)
 {
-    struct pg_hooks_of *h = e->hooks;
+    struct pg_hook_state *h = e->hooks;
+    pg_report r = { .count = count, .version = p->version, .layer = layer, .unhooked = unhooked };
     pg_error line;
-    pg_report r = { .count = count, .version = p->version, .unhooked = unhooked };
-    char text[sizeof r.text];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    pg_fail(&line, PG_EINVAL, "%s", text); /* makes it one clean line */
+    pg_fail(&line, PG_EINVAL, "%.*s", (int)sizeof r.text - 1, text); /* makes it one clean line */
     snprintf(r.policy, sizeof r.policy, "%s", p->name);
     snprintf(r.text, sizeof r.text, "%.*s", (int)sizeof r.text - 1, line.text);
     for (int32_t i = 0; i < h->n_fresh; i++)
@@ -184,7 +178,13 @@ void pg_hook_report(pg_engine *e, const pg_policy *p, double count, int unhooked
     if (h->n_fresh < PG_REPORTS) h->fresh[h->n_fresh++] = r;
 }
 
-static pg_report *report_at(const struct pg_hooks_of *h, double number)
+void pg_hook_unhook(pg_engine *e, const pg_policy *p, pg_stage *s, int32_t layer, const pg_error *why)
+{
+    s->unhooked = 1;
+    pg_hook_report(e, p, layer, 1, 1, why->text[0] ? why->text : "it failed without a message");
+}
+
+static pg_report *report_at(const struct pg_hook_state *h, double number)
 {
     return &h->report[(int64_t)(number - 1) % PG_REPORTS];
 }
@@ -192,7 +192,7 @@ static pg_report *report_at(const struct pg_hooks_of *h, double number)
 /* Under the lock. What goes on and on must not push out the rest: it counts where it stands among the last few. */
 void pg_hook_publish(pg_engine *e)
 {
-    struct pg_hooks_of *h = e->hooks;
+    struct pg_hook_state *h = e->hooks;
     e->stats.steered_rows += h->steered_rows;
     e->stats.faulty_rows += h->faulty_rows;
     h->steered_rows = h->faulty_rows = 0;
@@ -217,7 +217,7 @@ int pg_policy_reports(pg_engine *e, double since, pg_report *out, int32_t max, p
     if (rc < 0) return rc;
     if (!out || max < 0) return pg_fail(err, PG_EINVAL, "pg_policy_reports needs room for reports");
     pthread_mutex_lock(&e->lock);
-    const struct pg_hooks_of *h = e->hooks;
+    const struct pg_hook_state *h = e->hooks;
     double at = h->n_report > PG_REPORTS ? h->n_report - PG_REPORTS + 1 : 1;
     if (since + 1 > at) at = floor(since) + 1;
     for (; at <= h->n_report && n < max; at++) out[n++] = *report_at(h, at);

@@ -24,12 +24,12 @@ typedef struct pg_layer_knobs {
 } pg_layer_knobs;
 
 /* A verified program. */
-typedef struct pg_code_of {
-    int32_t point, n, n_vector;
+typedef struct pg_stage_program {
+    int32_t point, n, n_vector, n_knob;
     int32_t knob[PG_KNOBS_MOST]; /* its numbers to the engine's */
     float *scratch;
     pg_instr code[PG_PROGRAM_MOST];
-} pg_code_of;
+} pg_stage_program;
 
 enum { PG_STAGE_KNOBS, PG_STAGE_PROGRAM, PG_STAGE_HOOKS, PG_STAGE_POLICY };
 
@@ -38,7 +38,7 @@ typedef struct pg_stage {
     int unhooked; /* the engine thread's: never called again */
     union {
         pg_layer_knobs *layer; /* [n_layer] */
-        pg_code_of *program;
+        pg_stage_program *program;
         pg_hooks hooks;
         pg_policy *policy; /* counted */
     } as;
@@ -70,6 +70,6 @@ void pg_policy_added(pg_policy *p, int kind, int uses);
 void pg_knobs_free(pg_layer_knobs *layer, int32_t n_layer);
 
 /* program.c: check code that may say anything, and translate it. n_knob: knobs it may name. Sets *uses to PG_USES_*. */
-int pg_program_verify(const pg_program *program, pg_code_of *out, int *uses, pg_error *err);
+int pg_program_verify(const pg_program *program, pg_stage_program *out, int *uses, pg_error *err);
 
 #endif

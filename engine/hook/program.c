@@ -91,7 +91,7 @@ static int read_instr(const check *c, const int32_t *word, pg_instr *out)
     return PG_OK;
 }
 
-int pg_program_verify(const pg_program *program, pg_code_of *out, int *uses, pg_error *err)
+int pg_program_verify(const pg_program *program, pg_stage_program *out, int *uses, pg_error *err)
 {
     check c = { .point = program->point, .n_knob = program->n_knob, .err = err };
     if (program->point != PG_PROGRAM_ROUTE && program->point != PG_PROGRAM_LOGITS)
@@ -109,12 +109,13 @@ int pg_program_verify(const pg_program *program, pg_code_of *out, int *uses, pg_
     out->point = program->point;
     out->n = program->n;
     out->n_vector = c.n_vector;
+    out->n_knob = program->n_knob;
     return PG_OK;
 }
 
 /* ---- the stage ------------------------------------------------------------------------------------------------------ */
 
-static int prepare(pg_engine *e, const pg_program *program, pg_code_of *p, int *uses, pg_error *err)
+static int prepare(pg_engine *e, const pg_program *program, pg_stage_program *p, int *uses, pg_error *err)
 {
     const int32_t width = program->point == PG_PROGRAM_LOGITS ? e->hooks->n_vocab : e->hooks->n_expert;
     int rc = pg_program_verify(program, p, uses, err);
@@ -137,7 +138,7 @@ int pg_policy_program(pg_policy *p, const pg_program *program, pg_error *err)
     pg_stage *s = pg_policy_stage(p, &rc, err);
     if (!s) return rc;
     if (!program) return pg_fail(err, PG_EINVAL, "no program");
-    pg_code_of *code = calloc(1, sizeof *code);
+    pg_stage_program *code = calloc(1, sizeof *code);
     rc = code ? prepare(p->engine, program, code, &uses, err) : pg_fail(err, PG_EMEMORY, "no memory for a program");
     if (rc < 0) {
         free(code);

@@ -14,7 +14,7 @@ typedef struct place {
 
 static void begin(const place *at)
 {
-    struct pg_hooks_of *h = at->e->hooks;
+    struct pg_hook_state *h = at->e->hooks;
     const size_t bytes = (size_t)at->n * (size_t)h->n_expert * sizeof(float);
     memcpy(h->plain + (int64_t)at->first * h->n_expert, at->score, bytes);
     memset(at->choose, 0, bytes);
@@ -29,7 +29,7 @@ static void begin(const place *at)
 
 static void give_up(const place *at)
 {
-    struct pg_hooks_of *h = at->e->hooks;
+    struct pg_hook_state *h = at->e->hooks;
     const size_t bytes = (size_t)at->n * (size_t)h->n_expert * sizeof(float);
     memcpy(at->score, h->plain + (int64_t)at->first * h->n_expert, bytes);
     memset(h->steered + at->first, 0, (size_t)at->n);
@@ -37,7 +37,7 @@ static void give_up(const place *at)
 
 static void apply_knobs(const place *at, const pg_layer_knobs *k)
 {
-    struct pg_hooks_of *h = at->e->hooks;
+    struct pg_hook_state *h = at->e->hooks;
     const int32_t E = h->n_expert;
     for (int32_t r = 0; r < at->n; r++) {
         float *score = at->score + (int64_t)r * E, *choose = at->choose + (int64_t)r * E;
@@ -57,11 +57,11 @@ static int32_t top_of(float x, int32_t n_expert)
     return x > 0.5f && x < (float)n_expert + 0.5f ? (int32_t)(x + 0.5f) : 0;
 }
 
-static void run_program(const place *at, const pg_code_of *p)
+static void run_program(const place *at, const pg_stage_program *p)
 {
-    struct pg_hooks_of *h = at->e->hooks;
+    struct pg_hook_state *h = at->e->hooks;
     float knob[PG_KNOBS_MOST];
-    for (int i = 0; i < PG_KNOBS_MOST; i++) knob[i] = h->knob_now[p->knob[i]];
+    for (int32_t i = 0; i < p->n_knob; i++) knob[i] = h->knob_now[p->knob[i]];
     pg_program_row row = { .n = h->n_expert,
                            .load = h->load + (int64_t)at->moe * h->n_expert,
                            .layer = (float)at->layer,
@@ -84,7 +84,7 @@ static void run_program(const place *at, const pg_code_of *p)
 
 static int call_hook(const place *at, const pg_policy *p, pg_stage *s)
 {
-    struct pg_hooks_of *h = at->e->hooks;
+    struct pg_hook_state *h = at->e->hooks;
     pg_error why = { 0 };
     const pg_route_view view = { .layer = at->layer,
                                  .rows = at->n,
@@ -98,8 +98,7 @@ static int call_hook(const place *at, const pg_policy *p, pg_stage *s)
                                  .row = h->row + at->first,
                                  .load = h->load + (int64_t)at->moe * h->n_expert };
     if (s->as.hooks.route(s->as.hooks.ud, &view, &why) >= 0) return 1;
-    s->unhooked = 1;
-    pg_hook_report(at->e, p, 1, 1, "%s", why.text[0] ? why.text : "failed without a message");
+    pg_hook_unhook(at->e, p, s, at->layer, &why);
     return 0;
 }
 
@@ -122,7 +121,7 @@ static int run_stages(const place *at, pg_policy *p)
 
 void pg_hook_route(pg_engine *e, pg_hook_run *run, const pg_router *r, int32_t layer, float *score)
 {
-    struct pg_hooks_of *h = e->hooks;
+    struct pg_hook_state *h = e->hooks;
     const place at = { .e = e,
                        .r = r,
                        .layer = layer,

@@ -479,7 +479,7 @@ PG_API const char *pg_program_op(int32_t op);
  *  @return PG_OK | PG_EINVAL | PG_EMEMORY.  Threads: any. */
 PG_API int pg_policy_new(pg_engine *e, const char *name, int32_t version, int32_t live, pg_policy **out, pg_error *err);
 
-/** Add a stage: knobs, later ones on top of earlier ones; a program; hooks (copied); all stages of another policy.
+/** Add a stage, while the engine is open: knobs, later ones on top of earlier ones; a program; hooks (copied); all stages of another policy.
  *  pg_policy_hooks calls drop also when it fails.
  *  @return PG_OK | PG_EINVAL (what is out of range, by name) | PG_ENOTFOUND (a layer without experts) |
  *          PG_EUNSUPPORTED (knobs or a route program for a model without experts) | PG_ELIMIT (more than 16 stages,
@@ -512,8 +512,9 @@ PG_API const char *pg_knob_name(pg_engine *e, int32_t i);
 /* Something that a policy did wrong. */
 typedef struct pg_report {
     double number;    /* from 1, never used twice */
-    double count;     /* how often in a row it happened; rows, or calls */
+    double count;     /* how often it happened: rows, or calls */
     int32_t version;  /* of the policy */
+    int32_t layer;    /* where it was seen first; -1: not in a layer */
     int32_t unhooked; /* 1: the stage is not called any more */
     char policy[64];  /* its name */
     char text[440];   /* one line */

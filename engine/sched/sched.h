@@ -88,7 +88,7 @@ struct pg_engine {
     pthread_mutex_t look_lock; /* pg_logits: one at a time */
     float *look_logits;        /* what it returned last */
 
-    struct pg_hooks_of *hooks; /* engine/hook/hook.h says which part is whose */
+    struct pg_hook_state *hooks; /* engine/hook/hook.h says which part is whose */
 
     /* the engine thread's own */
     pg_pages pages;

@@ -137,8 +137,9 @@ static void mark_usable(const job *j, const float *x, const float *p, const floa
 {
     const pg_router *r = j->r;
     const int E = r->n_expert;
-    memset(taken, 0, MAX_EXPERT);
+    c[0] = -INFINITY; /* for compilers that think of models without experts */
     for (int e = 0; e < E; e++) {
+        taken[e] = 0;
         const int banned = x[e] == -INFINITY || choose[e] == -INFINITY;
         c[e] = banned ? -INFINITY : p[e] + (r->bias ? r->bias[e] : 0.0f) + choose[e];
     }
@@ -179,7 +180,7 @@ static int route_steered(const job *j, int row, const float *x, int32_t *pick)
     const pg_steer *s = j->steer;
     const int E = j->r->n_expert;
     const float *choose = s->choose + (int64_t)row * E, share = s->cumulative[row];
-    float p[MAX_EXPERT], c[MAX_EXPERT] = { 0 }, best[MAX_EXPERT];
+    float p[MAX_EXPERT], c[MAX_EXPERT], best[MAX_EXPERT];
     char taken[MAX_EXPERT];
     int n = s->top[row];
     if (n < 1 || n > E) return PG_STEER_TOP;

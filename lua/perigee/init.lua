@@ -231,8 +231,8 @@ function perigee.quantize(opts)
    return report, message, code
 end
 
---- Watch files, and call back for each that has changed and come to rest. Nothing happens but in @{perigee.watcher:poll},
--- or, in a program that has loaded luv, in its loop. Watched policies need none of this: @{perigee.policies:watch}.
+--- Watch files, and call back for each that has changed and come to rest. Nothing happens but in
+-- @{perigee.watcher:poll}, or, in a program that has loaded luv, in its loop. Policies: @{perigee.policies:watch}.
 -- @tparam string|{string,...} paths files; they need not be there yet
 -- @tparam function callback called with the path
 -- @treturn perigee.watcher

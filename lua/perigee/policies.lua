@@ -15,10 +15,10 @@
 --
 -- A policy may have the functions `route(r)`, `logits(l)`, `token(t)` and `admit(q)`; see @{r}, @{l}, @{t}, @{q}. They
 -- run on the engine's thread in a Lua state of the version's own: no io, os, ffi, load or coroutines; a limit on turns
--- of loops, on processor time (250 ms) and memory (8 MiB) of a call, which holds in compiled code as well. One that
--- raises or runs over is not called any more: its rows are routed as if there were none, the request goes on, and
--- @{perigee.policies:reports} says where it happened. A new version is interpreted for its first 64 calls, with its
--- instructions counted, then compiled.
+-- of loops, on processor time (250 ms) and memory (4 MiB), which holds in compiled code as well. One that raises or
+-- runs over is not called any more: its rows are routed as if there were none, the request goes on, and
+-- @{perigee.policies:reports} says where it happened. A new version is interpreted for its first 64 calls (up to 1 s
+-- each), with its instructions counted, then compiled.
 --
 -- `P.params`: plain data that whoever loads the file may replace. `P.keep`: a table of plain data that the next version
 -- finds in its own `P.keep` at its first call (what is not plain data, or deeper than 16 tables, stays behind; at most
@@ -28,6 +28,7 @@ local ffi = require "ffi"
 local clock = require "perigee.clock"
 local lib = require "perigee.ffi"
 local options = require "perigee.options"
+local policy_vm = require "perigee.policies.vm"
 local reload = require "perigee.reload"
 
 local C, err = lib.C, lib.err
@@ -36,12 +37,13 @@ local Policies = {}
 Policies.__index = Policies
 
 local HISTORY = 8          -- versions of a name that can be rolled back to
-local LOOK = 0.02          -- seconds between two looks at watched files from within engine:poll
+local LOOK = 0.005         -- seconds between two looks at watched files from within engine:poll
 
 local out_policy = ffi.new "pg_policy *[1]"
 
 --- What `route` is called with, once a layer and step, for all rows under this policy. Rows and experts count from 0;
--- an index out of range raises. "The softmax" is that of a row's scores over all experts, whatever the model's gate does.
+-- an index out of range raises. "The softmax" is that of a row's scores over all experts, whatever the model's gate
+-- does with them.
 -- @table r
 -- @tfield number layer the model's own number
 -- @tfield number rows
@@ -54,7 +56,7 @@ local out_policy = ffi.new "pg_policy *[1]"
 -- @tfield function choose `r:choose(i, e[, x])`: what is added for choosing so far; or sets it
 -- @tfield function ban `r:ban(i, e)`: never choose it
 -- @tfield function force `r:force(i, e)`: choose it first
--- @tfield function top `r:top(i[, k])`: experts of this row; or sets it, 1 to `experts` (above `most` it counts as that)
+-- @tfield function top `r:top(i[, k])`: experts of this row; or sets it, 1 to `experts` (above `most` it means `most`)
 -- @tfield function cumulative `r:cumulative(i[, share])`: only the best whose weights reach this share, 1: all
 -- @tfield function entropy `r:entropy(i)`: of the softmax, in nats
 -- @tfield function margin `r:margin(i)`: best score less the second best
@@ -75,7 +77,11 @@ local out_policy = ffi.new "pg_policy *[1]"
 -- @tfield function set `l:set(i, id, x)`
 -- @tfield function add `l:add(i, id, x)`
 -- @tfield function ban `l:ban(i, id)`
--- @tfield function request as in @{r}, and so are tenant, position, token and prompt
+-- @tfield function request these as in @{r}
+-- @tfield function tenant
+-- @tfield function position
+-- @tfield function token
+-- @tfield function prompt
 
 --- What `token` is called with, once a token was chosen.
 -- @table t
@@ -144,7 +150,8 @@ end
 -- The model's measures that a trial needs.
 local function shape(engine)
    local info = engine:info()
-   return { experts = info.experts, used = info.experts_used, layer = info.layers - info.moe_layers }
+   return { experts = info.experts, used = info.experts_used, layer = info.layers - info.moe_layers,
+      vocabulary = info.vocabulary }
 end
 
 -- A counted pg_policy with one stage, what the version is made of; nil, message, code. A version may be wrapped again.
@@ -186,8 +193,9 @@ local POINTS = { "route", "logits", "token", "admit" }
 local function from_text(self, entry, name, x, params)
    local text, chunk, code = read(name, x)
    if not text then return nil, chunk, code end
-   local vm, about = require("perigee.policies.vm").open(self.engine._handle, shape(self.engine), text, chunk, params)
-   if not vm then return nil, about, "format" end
+   local vm, about
+   vm, about, code = policy_vm.open(self.engine._handle, shape(self.engine), text, chunk, params)
+   if not vm then return nil, about, code end
    local points = {}
    for _, point in ipairs(POINTS) do
       if about.fields[point] then points[#points + 1] = point end
@@ -385,7 +393,7 @@ function Policies:watch(name, path, params)
    return version
 end
 
---- Look at the watched files now; `engine:poll` does so every 20 ms.
+--- Look at the watched files now; `engine:poll` does so every 5 ms.
 -- @treturn number how many were loaded, or failed to
 function Policies:poll()
    local n = 0

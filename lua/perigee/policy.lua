@@ -1,15 +1,15 @@
 --- Policy programs: expressions over the experts of a layer, or over the vocabulary, compiled to vector code that the
 -- engine verifies and runs natively.
 --
--- An expression is made by ordinary operators from inputs, knobs and numbers. What has a value for each expert (or token)
--- is a vector, what has one for the row is a scalar; together they give vectors. There are no branches: @{select} takes
--- from both sides. Comparing operators cannot be had in Lua 5.1, hence @{lt} and its like.
+-- An expression is made by ordinary operators from inputs, knobs and numbers. What has a value for each expert (or
+-- token) is a vector, what has one for the row is a scalar; together they give vectors. There are no branches:
+-- @{select} takes from both sides. Comparing operators cannot be had in Lua 5.1, hence @{lt} and its like.
 --
--- Inputs of a routing program are `policy.scores` (router logits, nats), `choose` (added for choosing only), `probs` (the
--- router's softmax or sigmoid), `load` (running share of this layer's choices), `resident` (1 when the expert is in fast
--- memory), `index` (0, 1, 2 ...), all vectors; and `layer`, `position`, `prompt` (1 for a prompt's rows), `top`,
--- `cumulative`, `used` (experts a row visits by default), `size` (how many experts). Of a program over the vocabulary:
--- `policy.logits`, and `probs`, `index`, `position`, `prompt`, `size`.
+-- Inputs of a routing program are, as vectors, `policy.scores` (router logits, nats), `choose` (added for choosing
+-- only), `probs` (the router's softmax or sigmoid), `load` (running share of this layer's choices), `resident` (1 when
+-- the expert is in fast memory), `index` (0, 1, 2 ...); as scalars `layer`, `position`, `prompt` (1 for a prompt's
+-- rows), `top`, `cumulative`, `used` (experts a row visits by default), `size` (how many experts). Of a program over
+-- the vocabulary: `policy.logits`, and `probs`, `index`, `position`, `prompt`, `size`.
 -- @module perigee.policy
 -- @usage
 -- local policy = require "perigee.policy"
@@ -83,12 +83,12 @@ local neutral = {
 }
 
 local function simplify(op, from)
-   local values, known = {}, true
+   local values, constants = {}, 0
    for i, operand in ipairs(from) do
       values[i] = operand.value
-      known = known and operand.value ~= nil
+      if operand.value then constants = constants + 1 end
    end
-   if known and fold[op] then
+   if constants == #from and fold[op] then
       local value = fold[op](unpack(values, 1, #from))
       if value == value then return constant(value) end
    end
@@ -98,6 +98,7 @@ local function simplify(op, from)
    if from[1].op == "const" and side[from[1].value] == "either" then return from[2] end
 end
 
+-- Callers put parentheses around it: a tail call would take their own callers' lines away from messages.
 local function apply(where, level, op, ...)
    local from = {}
    for i = 1, select("#", ...) do from[i] = expression(where, (select(i, ...)), level + 1) end
@@ -115,11 +116,13 @@ local function apply(where, level, op, ...)
 end
 
 for method, op in pairs { __add = "add", __sub = "sub", __mul = "mul", __div = "div", __pow = "pow" } do
-   Expression[method] = function(a, b) return apply("policy", 2, op, a, b) end
+   Expression[method] = function(a, b) return (apply("policy", 2, op, a, b)) end
 end
-Expression.__unm = function(a) return apply("policy", 2, "neg", a) end
+Expression.__unm = function(a) return (apply("policy", 2, "neg", a)) end
 
-local function no_order() error("policy: an expression has no order yet; use policy.lt, policy.le and policy.select", 2) end
+local function no_order()
+   error("policy: an expression has no order yet; use policy.lt, policy.le and policy.select", 2)
+end
 Expression.__lt, Expression.__le = no_order, no_order
 
 local of_experts = { choose = true, load = true, resident = true, layer = true, top = true, cumulative = true,
@@ -174,108 +177,108 @@ end
 -- @tparam expression|number a
 -- @tparam expression|number b
 -- @treturn expression
-function M.select(condition, a, b) return apply("policy.select", 2, "select", condition, a, b) end
+function M.select(condition, a, b) return (apply("policy.select", 2, "select", condition, a, b)) end
 
 --- 1 where a < b, else 0.
 -- @tparam expression|number a
 -- @tparam expression|number b
 -- @treturn expression
-function M.lt(a, b) return apply("policy.lt", 2, "lt", a, b) end
+function M.lt(a, b) return (apply("policy.lt", 2, "lt", a, b)) end
 
 --- 1 where a <= b, else 0.
 -- @tparam expression|number a
 -- @tparam expression|number b
 -- @treturn expression
-function M.le(a, b) return apply("policy.le", 2, "le", a, b) end
+function M.le(a, b) return (apply("policy.le", 2, "le", a, b)) end
 
 --- 1 where a > b, else 0.
 -- @tparam expression|number a
 -- @tparam expression|number b
 -- @treturn expression
-function M.gt(a, b) return apply("policy.gt", 2, "lt", b, a) end
+function M.gt(a, b) return (apply("policy.gt", 2, "lt", b, a)) end
 
 --- 1 where a >= b, else 0.
 -- @tparam expression|number a
 -- @tparam expression|number b
 -- @treturn expression
-function M.ge(a, b) return apply("policy.ge", 2, "le", b, a) end
+function M.ge(a, b) return (apply("policy.ge", 2, "le", b, a)) end
 
 --- 1 where a equals b, else 0; `policy.eq(policy.index, 7)` is 1 for expert 7 alone.
 -- @tparam expression|number a
 -- @tparam expression|number b
 -- @treturn expression
-function M.eq(a, b) return apply("policy.eq", 2, "eq", a, b) end
+function M.eq(a, b) return (apply("policy.eq", 2, "eq", a, b)) end
 
 --- Without its sign.
 -- @tparam expression|number a
 -- @treturn expression
-function M.abs(a) return apply("policy.abs", 2, "abs", a) end
+function M.abs(a) return (apply("policy.abs", 2, "abs", a)) end
 
 --- The largest whole number not above it.
 -- @tparam expression|number a
 -- @treturn expression
-function M.floor(a) return apply("policy.floor", 2, "floor", a) end
+function M.floor(a) return (apply("policy.floor", 2, "floor", a)) end
 
 --- Square root.
 -- @tparam expression|number a
 -- @treturn expression
-function M.sqrt(a) return apply("policy.sqrt", 2, "sqrt", a) end
+function M.sqrt(a) return (apply("policy.sqrt", 2, "sqrt", a)) end
 
 --- e to this power.
 -- @tparam expression|number a
 -- @treturn expression
-function M.exp(a) return apply("policy.exp", 2, "exp", a) end
+function M.exp(a) return (apply("policy.exp", 2, "exp", a)) end
 
 --- Natural logarithm.
 -- @tparam expression|number a
 -- @treturn expression
-function M.log(a) return apply("policy.log", 2, "log", a) end
+function M.log(a) return (apply("policy.log", 2, "log", a)) end
 
 --- Sum of a vector.
 -- @tparam expression v
 -- @treturn expression scalar, as all down to @{mass}
-function M.sum(v) return apply("policy.sum", 2, "sum", v) end
+function M.sum(v) return (apply("policy.sum", 2, "sum", v)) end
 
 --- Mean of a vector.
 -- @tparam expression v
 -- @treturn expression
-function M.mean(v) return apply("policy.mean", 2, "mean", v) end
+function M.mean(v) return (apply("policy.mean", 2, "mean", v)) end
 
 --- Largest number of a vector.
 -- @tparam expression v
 -- @treturn expression
-function M.largest(v) return apply("policy.largest", 2, "largest", v) end
+function M.largest(v) return (apply("policy.largest", 2, "largest", v)) end
 
 --- Smallest number of a vector.
 -- @tparam expression v
 -- @treturn expression
-function M.smallest(v) return apply("policy.smallest", 2, "smallest", v) end
+function M.smallest(v) return (apply("policy.smallest", 2, "smallest", v)) end
 
 --- The largest number of a vector less the next.
 -- @tparam expression v
 -- @treturn expression
-function M.margin(v) return apply("policy.margin", 2, "margin", v) end
+function M.margin(v) return (apply("policy.margin", 2, "margin", v)) end
 
 --- Entropy of a vector's softmax, in nats.
 -- @tparam expression v logits
 -- @treturn expression
-function M.entropy(v) return apply("policy.entropy", 2, "entropy", v) end
+function M.entropy(v) return (apply("policy.entropy", 2, "entropy", v)) end
 
 --- Sum of the largest k numbers of a vector.
 -- @tparam expression v
 -- @tparam expression|number k scalar
 -- @treturn expression
-function M.mass(v, k) return apply("policy.mass", 2, "mass", v, k) end
+function M.mass(v, k) return (apply("policy.mass", 2, "mass", v, k)) end
 
 --- Softmax of a vector.
 -- @tparam expression v
 -- @treturn expression vector
-function M.softmax(v) return apply("policy.softmax", 2, "softmax", v) end
+function M.softmax(v) return (apply("policy.softmax", 2, "softmax", v)) end
 
 --- 0 for the largest number of a vector, 1 for the next ...; the lower index first on ties.
 -- @tparam expression v
 -- @treturn expression vector
-function M.rank(v) return apply("policy.rank", 2, "rank", v) end
+function M.rank(v) return (apply("policy.rank", 2, "rank", v)) end
 
 -- ---- compiling ------------------------------------------------------------------------------------------------------
 
@@ -285,7 +288,7 @@ Program.__index = Program
 -- Equal expressions become one: nodes are numbered by what they say. Returns the node's number.
 local function number(c, e)
    if c.of[e] then return c.of[e] end
-   local key = { e.op, e.knob or "", e.value and ("%.17g"):format(e.value) or "" }
+   local key = { e.op, e.knob or "", e.default or "", e.value and ("%.17g"):format(e.value) or "" }
    for _, operand in ipairs(e.from) do key[#key + 1] = number(c, operand) end
    key = table.concat(key, " ")
    local n = c.by_key[key]
@@ -398,8 +401,8 @@ end
 
 --- Compile a program.
 -- @tparam table outputs for a routing program any of `scores`, `choose` (vectors; a scalar is for all), `top` (rounded)
--- and `cumulative` (scalars): what a row has instead of what it had; or `logits` alone, for a program over the vocabulary.
--- Also `name` (for reports), `live` (true: requests in flight follow its successor)
+-- and `cumulative` (scalars): what a row has instead of what it had; or `logits` alone, for a program over the
+-- vocabulary. Also `name` (for reports), `live` (true: requests in flight follow its successor)
 -- @treturn ?program nil, message, code
 -- @usage
 -- local busy = policy.knob("busy", 0)
@@ -442,7 +445,8 @@ local function register_name(r)
    return r < VECTORS and "v" .. r or "s" .. r - VECTORS
 end
 
---- The code of a program, a line an instruction: `v` registers hold a number for each expert or token, `s` registers one.
+--- The code of a program, a line an instruction: `v` registers hold a number for each expert or token, `s` registers
+-- one number.
 -- @tparam program program
 -- @treturn string
 function M.text(program)
@@ -452,7 +456,9 @@ function M.text(program)
    for _, i in ipairs(program._list) do
       local shown = { i.op }
       if i.op == "const" then shown[2] = ("%.9g"):format(i.value) end
-      if i.op == "knob" then shown[2] = ("%s (%.9g)"):format(program.knobs[i.from[1] + 1], program.defaults[i.from[1] + 1])
+      if i.op == "knob" then
+         local n = i.from[1] + 1
+         shown[2] = ("%s (%.9g)"):format(program.knobs[n], program.defaults[n])
       else
          for _, r in ipairs(i.from) do shown[#shown + 1] = register_name(r) end
       end

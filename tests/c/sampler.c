@@ -401,7 +401,8 @@ static void any_settings(void)
             for (int i = 0; i < 32; i++) history[i] = (int)(check_rand(&rng) % (unsigned)(V + 2)) - 1;
             pg_bias bias[4];
             pg_request how = random_request(&rng, V, bias);
-            pg_draw d = { logits, &how, history, (int)(check_rand(&rng) % 33), check_rand(&rng), run, run % 3, NULL, NULL };
+            pg_draw d = { logits,  &how, history, (int)(check_rand(&rng) % 33), check_rand(&rng), run,
+                          run % 3, NULL, NULL };
             memcpy(copy, logits, sizeof copy);
             int32_t got = pg_sample(s, &d), again = pg_sample(run % 2 ? s : other, &d), want = plain_sample(&d, V);
             bool finite = false;

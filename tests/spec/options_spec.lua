@@ -50,7 +50,7 @@ describe("options of a generation", function()
    end)
 
    it("are refused by name when they are still to come", function()
-      for _, name in ipairs { "dry", "xtc", "mirostat", "grammar", "json_schema", "tenant", "adapters", "route",
+      for _, name in ipairs { "dry", "xtc", "mirostat", "grammar", "json_schema", "adapters",
          "filters", "session", "cache_salt" } do
          refused({ [name] = {} }, ('option "%s" is planned but not there yet'):format(name), "unsupported")
       end

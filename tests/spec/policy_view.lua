@@ -6,7 +6,7 @@ local vm = require "perigee.policies.vm"
 local M = {}
 
 local EXPERTS, USED = 16, 2
-M.shape = { experts = EXPERTS, used = USED, layer = 1 }
+M.shape = { experts = EXPERTS, used = USED, layer = 1, vocabulary = 40 }
 
 --- Memory of a routing call; field `view` is the pg_route_view.
 function M.route_view(rows, experts)

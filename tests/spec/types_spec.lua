@@ -12,14 +12,11 @@ local function fields(class)
    return names
 end
 
--- Public functions: those with a reference comment that is not marked local.
+-- Public functions: those with a reference comment that is not marked local; also of parts in a folder of its name.
 local function functions(path, class)
    local names, source = {}, helper.read(path)
-   if class == "Engine" then                             -- what its parts add stands in a function
-      for part in io.popen "ls lua/perigee/engine/*.lua":lines() do
-         source = source .. helper.read(part):gsub("\n   ", "\n")
-      end
-   end
+   local parts = path:gsub("%.lua$", "/*.lua")
+   for part in io.popen("ls " .. parts .. " 2>/dev/null"):lines() do source = source .. "\n" .. helper.read(part) end
    for comment, name in source:gmatch("(\n%-%-%- .-)\nfunction " .. class .. "[.:]([%w_]+)") do
       local own = comment:match "^.*\n\n(.-)$" or comment
       if not own:find("@local", 1, true) and own:find("---", 1, true) then names[name] = true end
@@ -51,17 +48,21 @@ end
 describe("annotations", function()
    it("have the public functions of each class", function()
       for class, path in pairs { perigee = "init", Engine = "engine", Request = "request", Tokenizer = "tokenizer",
-         Stream = "tokenizer", experts = "experts", Trace = "experts/trace", Tracer = "tracer" } do
+         Stream = "tokenizer", Policies = "policies", Watcher = "reload", experts = "experts", Trace = "experts/trace",
+         Tracer = "tracer" } do
          local found = functions("lua/perigee/" .. path .. ".lua", class)
          assert.is_not_nil(next(found), class)
          assert.same(found, annotated(class), class)
       end
+      assert.same(functions("lua/perigee/policy.lua", "M"), annotated "policy")
    end)
 
    it("have the options that are checked", function()
       assert.same(spec("lua/perigee/engine.lua", "OPEN"), fields "perigee.OpenOptions")
       assert.same(spec("lua/perigee/engine.lua", "GENERATE"), fields "perigee.GenerateOptions")
       assert.same(spec("lua/perigee/quantize.lua", "OPTIONS"), fields "perigee.QuantizeOptions")
+      assert.same(spec("lua/perigee/engine/route.lua", "KNOBS"), fields "perigee.Knobs")
+      assert.same(spec("lua/perigee/engine/route.lua", "LAYER"), fields "perigee.LayerKnobs")
    end)
 
    it("and the reference name the same fields", function()
@@ -71,6 +72,10 @@ describe("annotations", function()
          Event = { "request", "event" }, Result = { "request", "result" }, Choice = { "request", "choice" },
          TokenizerInfo = { "tokenizer", "info" }, QuantizeOptions = { "init", "quantize_options" },
          QuantizeReport = { "init", "quantize_report" },
+         PolicyVersion = { "policies", "version" }, PolicyEntry = { "policies", "entry" },
+         RouteView = { "policies", "r" }, LogitsView = { "policies", "l" }, TokenView = { "policies", "t" },
+         AdmitView = { "policies", "q" },
+         Knobs = { "engine/route", "knobs" }, Report = { "engine/route", "report" },
          ExpertCounts = { "experts", "counts" }, ExpertBalance = { "experts", "balance" },
          ExpertRecord = { "experts/trace", "record" }, TracerState = { "tracer", "state" },
       } do

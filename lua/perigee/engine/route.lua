@@ -1,7 +1,7 @@
 --- Routing policies of an engine: knobs, programs, names and lists of them; for all rows or for one request.
 --
--- A part of @{perigee.engine}. Policies are counted in C: whoever runs one keeps it, so what is made here may be collected
--- at any time. Names are looked up in `engine.policies`.
+-- A part of @{perigee.engine}. Policies are counted in C: whoever runs one keeps it, so what is made here may be
+-- collected at any time. Names are looked up in `engine.policies`.
 -- @classmod perigee.engine
 local ffi = require "ffi"
 local lib = require "perigee.ffi"
@@ -18,12 +18,12 @@ local reports = ffi.new "pg_report[64]"
 -- ---- knobs ----------------------------------------------------------------------------------------------------------
 
 local LAYER = {
-   top = "integer", cumulative = "number", temperature = "number", capacity = "number", ban = "counts", force = "counts",
-   bias = "biases",
+   top = "integer", cumulative = "number", temperature = "number", capacity = "number", ban = "counts",
+   force = "counts", bias = "biases",
 }
 local KNOBS = {
-   top = "integer", cumulative = "number", temperature = "number", capacity = "number", ban = "counts", force = "counts",
-   bias = "biases", layers = "any", name = "string", live = "boolean",
+   top = "integer", cumulative = "number", temperature = "number", capacity = "number", ban = "counts",
+   force = "counts", bias = "biases", layers = "any", name = "string", live = "boolean",
 }
 
 --- Knobs: a table instead of code. Layers and experts count from 0, layers are the model's own numbers.
@@ -31,12 +31,12 @@ local KNOBS = {
 -- @tfield ?number top experts a token visits, 1 to twice the model's own number
 -- @tfield ?number cumulative keep of them only the first that make up this share of their weights; 1: all
 -- @tfield ?number temperature router logits are divided by it
--- @tfield ?number capacity an expert gets at most this times its even share of a step's choices, the rest goes to the next
--- best; depends on what else is in the step
+-- @tfield ?number capacity an expert gets at most this times its even share of a step's choices, the rest goes to the
+-- next best; depends on what else is in the step
 -- @tfield ?number|{number,...} ban experts that are never chosen
 -- @tfield ?number|{number,...} force experts that are always chosen, as far as `top` reaches
--- @tfield ?table bias { [expert] = added to what the router compares }: probabilities, or logits where the softmax follows
--- the choice; weights stay as they are
+-- @tfield ?table bias { [expert] = added to what the router compares }: probabilities, or logits where the softmax
+-- follows the choice; weights stay as they are
 -- @tfield ?table layers { [layer] = the same knobs, without layers } on top of those for all
 -- @tfield ?string name for reports
 -- @tfield ?boolean live requests in flight follow its successor
@@ -220,7 +220,7 @@ function Engine:route(x)
    return true
 end
 
---- A policy has a new version: a default that is a list with its name is made anew. Requests in flight keep the old one.
+--- A policy has a new version: a default that is a list with its name is made anew. Requests in flight keep the old.
 -- @local
 function Engine:_policy_changed(name)
    local x = self._route
@@ -286,6 +286,7 @@ end
 -- @tfield number number from 1, never used twice
 -- @tfield string policy its name
 -- @tfield number version
+-- @tfield ?number layer where it was seen first; nil: not in a layer
 -- @tfield string text what and where
 -- @tfield number count rows or calls
 -- @tfield boolean unhooked the stage is not called any more
@@ -303,7 +304,8 @@ function Engine:reports(since)
    for i = 0, n - 1 do
       local r = reports[i]
       list[i + 1] = {
-         number = r.number, policy = ffi.string(r.policy), version = r.version, text = ffi.string(r.text),
+         number = r.number, policy = ffi.string(r.policy), version = r.version,
+         layer = r.layer >= 0 and r.layer or nil, text = ffi.string(r.text),
          count = r.count, unhooked = r.unhooked ~= 0,
       }
    end

@@ -23,7 +23,15 @@ return function(shared)
       return to
    end
 
-   local strings = copy(string, "byte char len lower reverse sub upper")
+   local strings = copy(string, "byte char len")
+
+   for _, name in ipairs { "lower", "reverse", "sub", "upper" } do
+      local plain = string[name]
+      strings[name] = function(s, ...)
+         charge(#s / 256)
+         return plain(s, ...)
+      end
+   end
 
    function strings.rep(s, n, separator)
       if type(n) == "number" and n > 0 then short((#s + #(separator or "")) * n, "string.rep") end

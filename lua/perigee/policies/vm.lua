@@ -65,7 +65,7 @@ local function fault(chunk, about, params)
    return chunk .. ": it has none of the functions route, logits, token, admit"
 end
 
-local N_ROWS, N_VOCAB = 2, 16
+local N_ROWS = 2
 
 -- Calls of each hook with made-up data, a prompt's row and a generated one.
 local trials = {}
@@ -86,11 +86,10 @@ function trials.route(hooks, shape, rows)
    return hooks.route(hooks.ud, view, lib.err)
 end
 
-function trials.logits(hooks, _, rows)
-   local scores = ffi.new("float[?]", N_ROWS * N_VOCAB)
-   local each = ffi.new("float *[?]", N_ROWS)
-   for i = 0, N_ROWS - 1 do each[i] = scores + i * N_VOCAB end
-   return hooks.logits(hooks.ud, ffi.new("pg_logits_view", { rows = N_ROWS, n_vocab = N_VOCAB, scores = each,
+function trials.logits(hooks, shape, rows)
+   local scores, each = ffi.new("float[?]", N_ROWS * shape.vocabulary), ffi.new("float *[?]", N_ROWS)
+   for i = 0, N_ROWS - 1 do each[i] = scores + i * shape.vocabulary end
+   return hooks.logits(hooks.ud, ffi.new("pg_logits_view", { rows = N_ROWS, n_vocab = shape.vocabulary, scores = each,
       row = rows }), lib.err)
 end
 
@@ -125,46 +124,53 @@ end
 -- @treturn cdata
 function M.hooks(vm) return ffi.cast("const pg_hooks *", vm:hooks()) end
 
--- The woven text of a source that compiles here and is text.
+-- The woven text of a source that compiles here and is text; nil, message, code.
 local function compile(source, chunk)
-   if source:byte() == 27 then return nil, chunk .. ": this is bytecode; policies are loaded from text only" end
+   if source:byte() == 27 then
+      return nil, chunk .. ": this is bytecode; policies are loaded from text only", "format"
+   end
    local fine, message = loadstring(source, "@" .. chunk)
-   if not fine then return nil, message end
+   if not fine then return nil, message, "format" end
+   local found, weave = pcall(require, "perigee.weave")
+   if not found then
+      return nil, "Lua policies need LPeg (lua-lpeg of Debian, lpeg of LuaRocks): " .. weave:match "[^\n]*",
+         "unsupported"
+   end
    local woven
-   woven, message = require("perigee.weave").weave(source)
-   if not woven then return nil, chunk .. ": " .. message end
+   woven, message = weave.weave(source)
+   if not woven then return nil, chunk .. ": " .. message, "format" end
    fine, message = loadstring(woven, "@" .. chunk)
-   if not fine then return nil, message .. " (with the limit on its work woven in)" end
+   if not fine then return nil, message .. " (with the limit on its work woven in)", "format" end
    return woven
 end
 
 --- Build a policy's state and try it.
 -- @tparam ?cdata engine `pg_engine *`; nil: none, tenants have no names
--- @tparam table shape of the model: experts, used, layer (of its first layer with experts)
+-- @tparam table shape of the model: experts, used, layer (its first one with experts), vocabulary
 -- @tparam string source
 -- @tparam string chunk its name in messages
 -- @tparam ?table params plain data
--- @treturn ?userdata vm; nil, message
+-- @treturn ?userdata vm; nil, message, code
 -- @treturn table about: name, version, live, fields = { name = type }, params = { name = true }
 function M.open(engine, shape, source, chunk, params)
    if not pieces then load_pieces() end
-   local woven, message = compile(source, chunk)
-   if not woven then return nil, message end
+   local woven, message, code = compile(source, chunk)
+   if not woven then return nil, message, code end
    local fine, packed = pcall(plain.pack, params or {}, true)
-   if not fine then return nil, ("%s: params: %s"):format(chunk, packed) end
+   if not fine then return nil, ("%s: params: %s"):format(chunk, packed), "invalid" end
    local address = engine and tonumber(ffi.cast("uintptr_t", engine)) or 0
    local function build()
       return lib.policyvm(address, prelude, pieces[1], pieces[2], pieces[3], pieces[4], pieces[5], woven, chunk, packed)
    end
    local vm, about = build()
-   if not vm then return nil, about end
+   if not vm then return nil, about, "format" end
    about = plain.unpack(about)
    message = fault(chunk, about, params)
-   if message then return nil, message end
+   if message then return nil, message, "format" end
    fine, message = try(vm, shape)
-   if not fine then return nil, message end
+   if not fine then return nil, message, "format" end
    vm, message = build()                  -- another one: what the trial counted and kept is not carried into service
-   if not vm then return nil, message end
+   if not vm then return nil, message, "format" end
    return vm, about
 end
 

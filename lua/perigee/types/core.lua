@@ -200,6 +200,8 @@ local Engine = {}
 ---@field chunk? integer
 ---@field deadline_ms? number
 ---@field ignore_eos? boolean
+---@field route? perigee.Route
+---@field tenant? string
 
 ---@class perigee.Stats
 ---@field prompt_tokens number
@@ -210,6 +212,8 @@ local Engine = {}
 ---@field decode_seconds number
 ---@field busy_seconds number
 ---@field last_seconds number
+---@field steered_rows number
+---@field faulty_rows number
 ---@field waiting integer
 ---@field running integer
 ---@field kv_pages_used integer
