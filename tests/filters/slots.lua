@@ -1,3 +1,4 @@
+-- luacheck: no max line length
 -- Frames and slots of make.lua. No line of it says how anything is done: a filter sees what is asked for or offered.
 local tools = ...
 local draw, digits, letters, full = tools.draw, tools.digits, tools.letters, tools.full
