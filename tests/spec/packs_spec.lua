@@ -1,5 +1,5 @@
--- Packs: what they see on lines that they were adapted to and on lines held out, what they leave alone, and the checks of
--- numbers against published ones. The lines are in tests/filters; tests/bench/filters_recall.lua prints the whole table.
+-- Packs: what they see on lines that they were adapted to and on lines held out, what they leave alone, and the checks
+-- of numbers against published ones. The lines are in tests/filters; tests/bench/filters_recall.lua prints the table.
 local helper = dofile "tests/spec/helper.lua"
 local perigee = require "perigee"
 local checks = require "perigee.filter.checks"
@@ -92,7 +92,8 @@ describe("packs", function()
       assert.equal(0, #mine:scan "代开发票")
       for _, text in ipairs {
          "return { en = { regex = { '<nobody>' } } }", "return os.execute 'true'", "return 7", "return {", "\27LJ",
-         "return { parts = { a = '<b>', b = '<a>' }, en = { regex = { '<a>' } } }", "return { en = { regex = { '(' } } }",
+         "return { parts = { a = '<b>', b = '<a>' }, en = { regex = { '<a>' } } }",
+         "return { en = { regex = { '(' } } }",
       } do
          write(text)
          local made, message, code = perigee.filter.pack("fraud", { folder = folder })
@@ -173,7 +174,7 @@ describe("checks", function()
 
    it("tell what was drawn by chance from names", function()
       assert.is_true(checks.secret "password=Xk29vLq8ZtPw")
-      assert.is_true(checks.secret "AKIA" .. ("ABCD2345"):rep(2))
+      assert.is_true(checks.secret("AKIA" .. ("ABCD2345"):rep(2)))
       for _, text in ipairs { "password=os.environ", "api_key = settings.key", "sk-learn-based-pipeline-for-teams" } do
          assert.is_false(checks.secret(text), text)
       end
