@@ -68,7 +68,8 @@ describe("annotations", function()
          TokenizerInfo = { "tokenizer", "info" }, QuantizeOptions = { "init", "quantize_options" },
          QuantizeReport = { "init", "quantize_report" }, FilterOptions = { "filter", "filter_options" },
          Match = { "filter", "match" },
-         PackOptions = { "filter/pack", "pack_options" }, Pack = { "filter/pack", "pack" }, FilterEntry = { "engine/filters", "filter_entry" },
+         PackOptions = { "filter/pack", "pack_options" }, Pack = { "filter/pack", "pack" },
+         FilterEntry = { "engine/filters", "filter_entry" },
       } do
          local names = documented("lua/perigee/" .. place[1] .. ".lua", place[2])
          assert.is_not_nil(next(names), class)

@@ -1,4 +1,4 @@
----@meta
+---@meta _
 
 -- Types of filter packs for lua-language-server, as core.lua.
 
@@ -19,3 +19,4 @@
 ---@field regex integer
 ---@field allow integer
 ---@field kinds? string[]
+
