@@ -60,34 +60,51 @@ local function expand(source, parts, common, where)
    for _ = 1, 4 do                                     -- parts may name parts
       local n
       source, n = source:gsub("<(%l[%w_]*)>", part)
-      if missing then return nil, ("%s: no part is named <%s>"):format(where, missing), "format" end
+      if missing then return nil, ("%s: no part is named <%s>, in %q"):format(where, missing, source), "format" end
       if n == 0 then return source end
    end
    return nil, where .. ": parts name each other in a circle", "format"
 end
 
-local function add_all(to, list, parts, common, where)
-   for i, source in ipairs(list or {}) do
-      local text, message, code = source, nil, nil
-      if parts then text, message, code = expand(source, parts, common, ("%s, regex %d"):format(where, i)) end
+-- Expressions that begin with the same parts become one: what they begin with is then tried once at each place and not
+-- once for each of them, which is most of what a pack costs.
+local function factor(list)
+   local made, groups = {}, {}
+   for _, source in ipairs(list) do
+      local head, tail = source:match "^(<[<>%l%d_]+>)(.*)$"
+      local group = head and groups[head]
+      if not head then
+         made[#made + 1] = source
+      elseif not group then
+         group = { at = #made + 1, tail }
+         groups[head], made[group.at] = group, source
+      else
+         group[#group + 1] = tail
+         made[group.at] = head .. "(?:" .. table.concat(group, "|") .. ")"
+      end
+   end
+   return made
+end
+
+local function copy(to, list)
+   for _, text in ipairs(type(list) == "string" and { list } or list or {}) do to[#to + 1] = text end
+end
+
+local function add_regex(to, list, parts, common, where)
+   for _, source in ipairs(list) do
+      local text, message, code = expand(source, parts, common, where)
       if not text then return nil, message, code end
       to[#to + 1] = text
    end
    return true
 end
 
--- Words and expressions of a table { words =, regex = } added to lists.
-local function add(words, regex, from, parts, common, where)
-   add_all(words, from.words)
-   return add_all(regex, from.regex, parts, common, where)
-end
-
 local function allowed(opts, words, regex)
    local allow = opts.allow
    if not allow then return end
    if #allow > 0 then allow = { words = allow } end
-   add_all(words, type(allow.words) == "string" and { allow.words } or allow.words)
-   add_all(regex, type(allow.regex) == "string" and { allow.regex } or allow.regex)
+   copy(words, allow.words)
+   copy(regex, allow.regex)
 end
 
 local function category(data, common, name, opts)
@@ -96,10 +113,12 @@ local function category(data, common, name, opts)
       local part = data[language]
       if part then
          local where = ("pack %q, %s"):format(name, language)
-         local parts = data.parts or {}
-         local fine, message, code = add(words, regex, part, parts, common, where)
-         if fine then fine, message, code = add(allow_words, allow_regex, part.allow or {}, parts, common, where) end
+         local parts, allow = data.parts or {}, part.allow or {}
+         local fine, message, code = add_regex(regex, factor(part.regex or {}), parts, common, where)
+         if fine then fine, message, code = add_regex(allow_regex, allow.regex or {}, parts, common, where) end
          if not fine then return nil, message, code end
+         copy(words, part.words)
+         copy(allow_words, allow.words)
       end
    end
    if #words + #regex == 0 then
@@ -115,7 +134,7 @@ end
 
 local function kind(data, common, name, one, opts)
    local regex, allow_words, allow_regex = {}, {}, {}
-   local fine, message, code = add_all(regex, one.regex, data.parts or {}, common, ("pack %q"):format(name))
+   local fine, message, code = add_regex(regex, one.regex, data.parts or {}, common, ("pack %q"):format(name))
    if not fine then return nil, message, code end
    local check = one.check and checks[one.check]
    if one.check and not check then return nil, ("pack %q: no check is named %q"):format(name, one.check), "format" end

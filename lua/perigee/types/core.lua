@@ -209,6 +209,16 @@ function perigee.quantize(opts) end
 ---@return perigee.Code? code
 function perigee.filter(opts) end
 
+---@param names string|string[]
+---@param opts? perigee.PackOptions
+---@return perigee.Filter[]? filters
+---@return string? message
+---@return perigee.Code? code
+function perigee.filter.pack(names, opts) end
+
+---@return perigee.Pack[]
+function perigee.filter.packs() end
+
 ---@class perigee.Engine
 ---@field path string
 ---@field filters perigee.Filters
