@@ -1,6 +1,6 @@
--- The test lines, and how packs do on them. A file has one case a line: label, tab, text; "#" begins a comment; "{+}" is
--- nothing. Of what was written by hand every third line of a label is held out, of what is made the acts of a file of
--- its own: the packs were not adapted to held-out lines, which say how they do on lines they have not met.
+-- The test lines, and how packs do on them. A file has one case a line: label, tab, text; "#" begins a comment; "{+}"
+-- is nothing. Of what was written by hand every third line of a label is held out, of what is made the acts of a file
+-- of its own: when patterns were adapted to what was missed, held-out lines were not looked at.
 local perigee = require "perigee"
 
 local M = {}
