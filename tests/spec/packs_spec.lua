@@ -7,9 +7,9 @@ local cases = dofile "tests/filters/cases.lua"
 
 -- Share of lines that must be seen, of those adapted to and of those held out.
 local FLOORS = {
-   violence = { 0.97, 0.90 }, explosives = { 0.95, 0.90 }, extremism = { 0.95, 0.90 }, selfharm = { 0.97, 0.90 },
-   sexual = { 0.97, 0.90 }, minors = { 0.95, 0.90 }, hate = { 0.97, 0.90 }, harassment = { 0.97, 0.90 },
-   drugs = { 0.97, 0.85 }, fraud = { 0.97, 0.90 }, gambling = { 0.97, 0.90 }, cybercrime = { 0.97, 0.90 },
+   violence = { 0.97, 0.80 }, explosives = { 0.95, 0.90 }, extremism = { 0.97, 0.80 }, selfharm = { 0.97, 0.95 },
+   sexual = { 0.97, 0.90 }, minors = { 0.95, 0.80 }, hate = { 0.97, 0.80 }, harassment = { 0.97, 0.85 },
+   drugs = { 0.97, 0.76 }, fraud = { 0.97, 0.80 }, gambling = { 0.97, 0.90 }, cybercrime = { 0.97, 0.90 },
    ["pii.card"] = { 0.97, 0.80 }, ["pii.id"] = { 1, 1 }, ["pii.iban"] = { 1, 1 }, ["pii.phone"] = { 0.97, 0.95 },
    ["pii.email"] = { 1, 1 }, ["pii.ip"] = { 1, 1 }, ["pii.secret"] = { 0.97, 0.95 },
 }

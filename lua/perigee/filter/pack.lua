@@ -1,8 +1,8 @@
 --- Packs: filters that come with perigee, made from data files that anyone may replace.
 --
--- Public as `perigee.filter.pack` and `perigee.filter.packs`. A pack is a Lua table in a file of its own, loaded as text
--- without any function in reach; packs/common.lua says how one is written. Words stand for themselves; expressions are
--- for libpcre2, with `<name>` for a part that the pack or packs/common.lua names.
+-- Public as `perigee.filter.pack` and `perigee.filter.packs`. A pack is a Lua table in a file of its own, loaded as
+-- text without any function in reach; packs/common.lua says how one is written. Words stand for themselves;
+-- expressions are for libpcre2, with `<name>` for a part that the pack or packs/common.lua names.
 -- @module perigee.filter.pack
 -- @local
 local checks = require "perigee.filter.checks"
@@ -49,17 +49,23 @@ local function read(name, folder)
    return kept[path]
 end
 
--- Expressions with their parts put in.
-local function expand(source, parts, common, where)
+-- Expressions with their parts put in. With `calls`, long parts are noted there and called; what an expression begins
+-- with stays where it is, since by it libpcre2 tells where to look.
+local function expand(source, parts, common, where, calls)
    local missing
-   local function part(name)
+   local function part(at, name)
       local text = parts[name] or common[name]
-      if not text then missing = missing or name end
+      if not text then
+         missing = missing or name
+      elseif calls and #text > 60 and at > 1 then
+         calls[name] = true
+         return "(?&" .. name .. ")"
+      end
       return text
    end
-   for _ = 1, 4 do                                     -- parts may name parts
+   for _ = 1, 5 do                                     -- parts may name parts
       local n
-      source, n = source:gsub("<(%l[%w_]*)>", part)
+      source, n = source:gsub("()<(%l[%w_]*)>", part)
       if missing then return nil, ("%s: no part is named <%s>, in %q"):format(where, missing, source), "format" end
       if n == 0 then return source end
    end
@@ -99,6 +105,34 @@ local function add_regex(to, list, parts, common, where)
    return true
 end
 
+-- The expressions of a pack as one, with the long parts behind them: one call a token.
+local function join(to, list, parts, common, where)
+   if #list == 0 then return true end
+   local calls, texts, known = {}, {}, {}
+   for i, source in ipairs(factor(list)) do
+      local text, message, code = expand(source, parts, common, where, calls)
+      if not text then return nil, message, code end
+      texts[i] = "(?:" .. text .. ")"
+   end
+   local defined = {}
+   local name = next(calls)
+   while name do                                       -- parts that are called may call others
+      calls[name], known[name] = nil, true
+      local more = {}
+      local text, message, code = expand("(?:)" .. (parts[name] or common[name]), parts, common, where, more)
+      if not text then return nil, message, code end
+      defined[#defined + 1] = ("(?<%s>%s)"):format(name, text)
+      for other in pairs(more) do
+         if not known[other] then calls[other] = true end
+      end
+      name = next(calls)
+   end
+   table.sort(defined)
+   local whole = table.concat(texts, "|")
+   to[#to + 1] = #defined == 0 and whole or ("(?:%s)(?(DEFINE)%s)"):format(whole, table.concat(defined))
+   return true
+end
+
 local function allowed(opts, words, regex)
    local allow = opts.allow
    if not allow then return end
@@ -108,22 +142,22 @@ local function allowed(opts, words, regex)
 end
 
 local function category(data, common, name, opts)
-   local words, regex, allow_words, allow_regex = {}, {}, {}, {}
+   local words, wanted, regex, allow_words, harmless, allow_regex = {}, {}, {}, {}, {}, {}
    for _, language in ipairs(opts.languages or { "zh", "en" }) do
-      local part = data[language]
-      if part then
-         local where = ("pack %q, %s"):format(name, language)
-         local parts, allow = data.parts or {}, part.allow or {}
-         local fine, message, code = add_regex(regex, factor(part.regex or {}), parts, common, where)
-         if fine then fine, message, code = add_regex(allow_regex, allow.regex or {}, parts, common, where) end
-         if not fine then return nil, message, code end
-         copy(words, part.words)
-         copy(allow_words, allow.words)
-      end
+      local part = data[language] or {}
+      local allow = part.allow or {}
+      copy(words, part.words)
+      copy(wanted, part.regex)
+      copy(allow_words, allow.words)
+      copy(harmless, allow.regex)
    end
-   if #words + #regex == 0 then
+   if #words + #wanted == 0 then
       return nil, ("pack %q has nothing in %s"):format(name, table.concat(opts.languages or {}, ", ")), "not_found"
    end
+   local parts, where = data.parts or {}, ("pack %q"):format(name)
+   local fine, message, code = join(regex, wanted, parts, common, where)
+   if fine then fine, message, code = add_regex(allow_regex, harmless, parts, common, where) end
+   if not fine then return nil, message, code end
    allowed(opts, allow_words, allow_regex)
    return filters.make({
       name = name, category = data.category or name, action = opts.action, words = words, regex = regex,
@@ -185,7 +219,7 @@ end
 -- @tfield ?string|function action as in @{filter_options}; default "block"
 -- @tfield ?{string,...} languages of what is prohibited: "zh", "en"; default both
 -- @tfield ?table allow more that is harmless: { words = {...}, regex = {...} }, or a list of words
--- @tfield ?string folder where packs of your own lie: NAME.lua there is taken instead of the one that comes with perigee
+-- @tfield ?string folder where packs of your own lie: NAME.lua there is taken instead of perigee's own
 -- @tfield ?{string,...} on as in @{filter_options}
 -- @tfield ?string|function replace as in @{filter_options}
 -- @tfield ?number times as in @{filter_options}
