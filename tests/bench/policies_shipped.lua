@@ -4,7 +4,7 @@
 --   luajit tests/bench/policies_shipped.lua NAME N    generate N tokens under one: what the first calls
 local perigee = require "perigee"
 
-local FOLDER, FEW, MANY = "examples/policies/", 100, 300      -- after 64 calls a Lua policy is compiled
+local FOLDER, FEW, MANY = "examples/policies/", 60, 140       -- after 64 calls, 22 tokens, a Lua policy is compiled
 local ORDER = { "none", "frugal", "top_p", "balance", "domain_ban", "tenant_pin", "under_load" }
 
 local routes = { none = function() end }
