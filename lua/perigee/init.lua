@@ -9,6 +9,7 @@
 -- local engine = assert(perigee.open())
 -- for piece in engine:generate("Once upon a time"):pieces() do io.write(piece) end
 local bench = require "perigee.bench"
+local experts = require "perigee.experts"
 local imatrix = require "perigee.imatrix"
 local lib = require "perigee.ffi"
 local memory = require "perigee.memory"
@@ -23,6 +24,9 @@ local perigee = {}
 
 --- Version of the library, "major.minor.patch".
 perigee.version = lib.version
+
+--- What experts do: @{perigee.experts}.
+perigee.experts = experts
 
 --- A model, told from its metadata alone. `engine:info()` has these fields and those of a running engine.
 -- @table info

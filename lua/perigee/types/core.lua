@@ -8,6 +8,7 @@
 
 ---@class perigee
 ---@field version string "major.minor.patch"
+---@field experts perigee.experts
 local perigee = {}
 
 ---@class perigee.OpenOptions
