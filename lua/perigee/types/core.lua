@@ -10,7 +10,7 @@
 ---@class perigee
 ---@field version string "major.minor.patch"
 ---@field json perigee.Json
----@field experts table the module perigee.experts
+---@field experts perigee.experts
 ---@field policy table the module perigee.policy
 ---@field pipeline table the module perigee.pipeline
 local perigee = {}
