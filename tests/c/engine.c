@@ -15,10 +15,9 @@
 
 /* ---- counting allocations ----------------------------------------------------------------------------------------- */
 
-static atomic_int counting, n_alloc;
-
 #if !defined(PG_SAN) && defined(__GLIBC__)
 #define COUNTS 1
+static atomic_int counting, n_alloc;
 extern void *__libc_malloc(size_t n), *__libc_calloc(size_t n, size_t m), *__libc_realloc(void *p, size_t n);
 static void note(void)
 {
