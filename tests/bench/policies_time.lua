@@ -1,13 +1,13 @@
--- What policies cost by time: one engine, the kinds of policy by turns, tokens/s of each and the ratio to none. None is
--- measured twice, under two names: what those two differ by is the noise.
---    luajit tests/bench/policies_time.lua [MODEL] [TURNS] [TOKENS]
+-- What policies cost by time: one engine; each kind of policy by turns with none, a pair right after the other, who
+-- goes first changing. Of the pairs' ratios the median counts, and the quarters beside it. "none" itself stands among
+-- the kinds: what it seems to cost is the noise.
+--    luajit tests/bench/policies_time.lua [MODEL] [PAIRS] [TOKENS]
 local perigee = require "perigee"
 local clock = require "perigee.clock"
 local policy = require "perigee.policy"
 
-local turns, tokens = tonumber(arg[2]) or 15, tonumber(arg[3]) or 64
+local pairs_of, tokens = tonumber(arg[2]) or 15, tonumber(arg[3]) or 64
 local engine = assert(perigee.open(arg[1]))
-local info = engine:info()
 local ids = {}
 for i = 1, 32 do ids[i] = 10 + i end
 
@@ -22,7 +22,7 @@ return P
 ]]))
 -- None of them changes a choice: what is left is their own cost.
 local kinds = {
-   { "none", nil }, { "none again", nil },
+   { "none", nil },
    { "knobs: bias", { bias = { [0] = 1e-9 } } },
    { "program: entropy", policy.program {
       top = policy.select(policy.lt(policy.entropy(policy.scores), 0), 1, policy.used) } },
@@ -38,28 +38,20 @@ local function run(route)
    return (tokens - 1) / (clock.now() - begin)
 end
 
-local speed = {}
+print(("%s, %d threads, %d pairs of %d tokens"):format(engine.path:match "[^/]+$", engine:info().threads, pairs_of,
+   tokens))
+run(nil)
 for _, kind in ipairs(kinds) do
+   local ratios, plain = {}, {}
    run(kind[2])
-   speed[kind[1]] = {}
-end
-for turn = 1, turns do
-   for i = 1, #kinds do
-      local kind = kinds[(turn + i) % #kinds + 1]
-      table.insert(speed[kind[1]], run(kind[2]))
+   for i = 1, pairs_of do
+      local first, second = run(i % 2 == 0 and kind[2] or nil), run(i % 2 == 1 and kind[2] or nil)
+      ratios[i] = i % 2 == 0 and second / first or first / second
+      plain[i] = i % 2 == 0 and second or first
    end
-end
-
-local function median(list)
-   table.sort(list)
-   return list[math.ceil(#list / 2)]
-end
-
-local base = median(speed.none)
-print(("%s, %d threads, %d turns of %d tokens"):format(engine.path:match "[^/]+$", info.threads, turns, tokens))
-for _, kind in ipairs(kinds) do
-   local list = speed[kind[1]]
-   local middle = median(list)
-   print(("%-18s %9.1f tokens/s [%.1f - %.1f]  %+.2f %%"):format(kind[1], middle, list[1], list[#list],
-      (base / middle - 1) * 100))
+   table.sort(ratios)
+   table.sort(plain)
+   local function at(part) return (ratios[math.ceil(part * pairs_of)] - 1) * 100 end
+   print(("%-18s %+6.2f %% [%+.2f, %+.2f]   (none: %.1f tokens/s)"):format(kind[1], at(0.5), at(0.25), at(0.75),
+      plain[math.ceil(pairs_of / 2)]))
 end
