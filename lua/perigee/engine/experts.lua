@@ -1,6 +1,5 @@
 --- What an engine tells about its experts: counters and traces. What they mean: @{perigee.experts}.
--- @module perigee.engine.experts
--- @local
+-- @submodule perigee.engine
 local ffi = require "ffi"
 local lib = require "perigee.ffi"
 local options = require "perigee.options"

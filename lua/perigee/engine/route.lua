@@ -2,7 +2,7 @@
 --
 -- A part of @{perigee.engine}. Policies are counted in C: whoever runs one keeps it, so what is made here may be
 -- collected at any time. Names are looked up in `engine.policies`.
--- @classmod perigee.engine
+-- @submodule perigee.engine
 local ffi = require "ffi"
 local lib = require "perigee.ffi"
 local options = require "perigee.options"
