@@ -1,9 +1,5 @@
 --- What an engine tells about its experts: counters and traces. What they mean: @{perigee.experts}.
-<<<<<<< HEAD
--- @classmod perigee.engine
-=======
 -- @submodule perigee.engine
->>>>>>> san
 local ffi = require "ffi"
 local lib = require "perigee.ffi"
 local options = require "perigee.options"
