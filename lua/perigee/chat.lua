@@ -194,12 +194,28 @@ function Chat:say(text, opts)
    return begin_with(self, { role = "user", content = text }, opts)
 end
 
---- Let the model speak again, after results of tools or changes of the history.
+-- What came since the model spoke last, behind the filters: events | nil, message, code. Then nothing has changed.
+local function pass_latest(self, opts)
+   local list, latest = self.messages, {}
+   local first = #list + 1
+   while first > 1 and list[first - 1].role ~= "assistant" do first = first - 1 end
+   for i = first, #list do latest[#latest + 1] = list[i] end
+   local passed, events, code = self.engine:_filter_messages(opts.filters, latest)
+   if not passed then return nil, events, code end
+   for i, message in ipairs(passed) do list[first + i - 1] = message end
+   return events
+end
+
+--- Let the model speak again, after results of tools or changes of the history. What came since it spoke last passes
+-- the filters first.
 -- @tparam[opt] table opts as for @{perigee.engine:generate}
 -- @treturn ?perigee.reply nil, message, code
 function Chat:continue(opts)
    if #self.messages == 0 then return nil, "chat:continue: nothing has been said yet", "invalid" end
-   return begin(self, options_of(self, opts), {})
+   opts = options_of(self, opts)
+   local events, message, code = pass_latest(self, opts)
+   if not events then return nil, message, code end
+   return begin(self, opts, events)
 end
 
 --- Hand in what a tool gave.
