@@ -94,7 +94,9 @@ end
 
 -- Ids of the history, cut to the context: ids, text, format | nil, message, code.
 local function fit(self, opts)
-   local context = self.engine:info().context
+   local info, message, code = self.engine:info()
+   if not info then return nil, message, code end
+   local context = info.context
    local free = opts.max_new or self._reserve or math.min(1024, math.floor(context / 4))
    local room = context - free
    local ids, text, format = prompt(self)

@@ -62,7 +62,7 @@ end)
 
 describe("a default policy that changes while a prompt is read", function()
    -- What is computed behind the change must not be found by those whom it does not concern.
-   local prompt = LONG:rep(6)
+   local prompt = LONG:rep(3)
 
    local function tokens_after(engine, change)
       local reader = assert(engine:generate(prompt, { max_new = 2, chunk = 8, temperature = 0 }))
@@ -136,12 +136,13 @@ describe("rewinds", function()
       local back = 0
       for seed = 1, 12 do
          local result = assert(engine:generate("Colours: ", { grammar = colours, seed = seed, temperature = 1.5,
-            top_k = 0, top_p = 1, min_p = 0, filters = { without("blue", 64), without("gre", 64) } }):result())
+            top_k = 0, top_p = 1, min_p = 0, filters = { without("blue", 64), without("green", 64) } }):result())
          assert.equal("stop", result.finish)
          assert.is_true(colours:accepts(result.text), result.text)
-         assert.same({ nil, nil }, { result.text:find "blue", result.text:find "gre" }, result.text)
-         assert.truthy(result.text:find "^red,red", result.text)
+         assert.is_nil(result.text:find "blue")
+         assert.is_nil(result.text:find "green")
          assert.equal(#result.tokens, result.usage.completion)
+         assert.equal(result.text, (assert(engine:decode(result.tokens)):gsub("^ ", "")))
          if #result.filters > 0 then assert.is_true(result.usage.dropped > 0) end
          back = back + #result.filters
       end
