@@ -160,10 +160,10 @@ static void renew_task(struct pg_hook_state *h, pg_task *t)
     uses_of(t->policy);
 }
 
-void pg_hook_swap(pg_engine *e)
+int pg_hook_swap(pg_engine *e)
 {
     struct pg_hook_state *h = e->hooks;
-    if (!h->changed) return;
+    if (!h->changed) return 0;
     h->changed = 0;
     if (h->routed) route_anew(e);
     while (h->policy && h->policy->successor) {
@@ -177,6 +177,7 @@ void pg_hook_swap(pg_engine *e)
     for (int i = 0; i < e->n_waiting + e->n_running; i++)
         renew_task(h, i < e->n_waiting ? e->waiting[i] : e->running[i - e->n_waiting]);
     for (pg_task *t = e->queue_head; t; t = t->next) renew_task(h, t);
+    return 1;
 }
 
 void pg_hook_bury(pg_engine *e)
@@ -369,7 +370,7 @@ int pg_hook_admit(pg_engine *e, pg_task *t)
                            .priority = t->how.priority,
                            .waiting = e->n_waiting,
                            .running = e->n_running,
-                           .kv_pages_free = e->pages.n_free,
+                           .kv_pages_free = pg_prefix_room(&e->prefix),
                            .kv_pages = e->pages.n_page,
                            .verdict = 1 };
     admit_stages(e, p, &view);

@@ -69,9 +69,9 @@ void pg_hook_close(pg_engine *e);
 /* Under which policy t's rows go in this step, borrowed; NULL: none. */
 pg_policy *pg_hook_policy(const pg_engine *e, const pg_task *t);
 
-/* Between steps. swap: under the lock, policies as they are to be from now on; bury: what that left over, outside of it;
- * publish: under the lock, counters and reports. */
-void pg_hook_swap(pg_engine *e);
+/* Between steps. swap: under the lock, policies as they are to be from now on, 1: some may be others than before; bury:
+ * what that left over, outside of it; publish: under the lock, counters and reports. */
+int pg_hook_swap(pg_engine *e);
 void pg_hook_bury(pg_engine *e);
 void pg_hook_publish(pg_engine *e);
 

@@ -34,6 +34,15 @@ static uint64_t key_of(const pg_engine *e, const pg_task *t)
     return p && p->uses & PG_USES_ROUTE ? p->serial : 0;
 }
 
+/* What is computed under another policy than the pages before it were fits no key: neither finds nor shares any more. */
+static void check_keys(pg_engine *e)
+{
+    for (int i = 0; i < e->n_running; i++) {
+        pg_task *t = e->running[i];
+        if (t->seq.scope.key != key_of(e, t)) t->seq.scope.key = PG_KEY_ALONE;
+    }
+}
+
 static int admit(pg_engine *e, pg_task *t)
 {
     t->seq.scope.key = key_of(e, t);
@@ -68,6 +77,7 @@ static void admit_all(pg_engine *e)
     for (int i = 0; i < e->n_waiting; i++) {
         pg_task *t = e->waiting[i];
         const int verdict = full ? 0 : pg_hook_admit(e, t);
+        if (verdict < 0) t->left = 1;
         if (verdict < 0 || (verdict > 0 && admit(e, t))) continue;
         full |= verdict > 0;
         e->waiting[kept++] = t;
@@ -230,7 +240,7 @@ static int take_work(pg_engine *e, int idle, double *now)
         e->seen.tracing = e->seen.tracer;
         pthread_cond_broadcast(&e->over);
     }
-    pg_hook_swap(e);
+    if (pg_hook_swap(e)) check_keys(e);
     pg_task *t = e->queue_head;
     e->queue_head = e->queue_tail = NULL;
     const int stop = e->stop;

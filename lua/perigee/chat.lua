@@ -94,7 +94,9 @@ end
 
 -- Ids of the history, cut to the context: ids, text, format | nil, message, code.
 local function fit(self, opts)
-   local context = self.engine:info().context
+   local info, message, code = self.engine:info()
+   if not info then return nil, message, code end
+   local context = info.context
    local free = opts.max_new or self._reserve or math.min(1024, math.floor(context / 4))
    local room = context - free
    local ids, text, format = prompt(self)
@@ -194,12 +196,28 @@ function Chat:say(text, opts)
    return begin_with(self, { role = "user", content = text }, opts)
 end
 
---- Let the model speak again, after results of tools or changes of the history.
+-- What came since the model spoke last, behind the filters: events | nil, message, code. Then nothing has changed.
+local function pass_latest(self, opts)
+   local list, latest = self.messages, {}
+   local first = #list + 1
+   while first > 1 and list[first - 1].role ~= "assistant" do first = first - 1 end
+   for i = first, #list do latest[#latest + 1] = list[i] end
+   local passed, events, code = self.engine:_filter_messages(opts.filters, latest)
+   if not passed then return nil, events, code end
+   for i, message in ipairs(passed) do list[first + i - 1] = message end
+   return events
+end
+
+--- Let the model speak again, after results of tools or changes of the history. What came since it spoke last passes
+-- the filters first.
 -- @tparam[opt] table opts as for @{perigee.engine:generate}
 -- @treturn ?perigee.reply nil, message, code
 function Chat:continue(opts)
    if #self.messages == 0 then return nil, "chat:continue: nothing has been said yet", "invalid" end
-   return begin(self, options_of(self, opts), {})
+   opts = options_of(self, opts)
+   local events, message, code = pass_latest(self, opts)
+   if not events then return nil, message, code end
+   return begin(self, opts, events)
 end
 
 --- Hand in what a tool gave.

@@ -400,22 +400,35 @@ function Engine:stats()
    return stats
 end
 
---- Collect what has happened and hand it to the requests; for programs with an event loop of their own.
--- @tparam[opt=0] number timeout_ms how long to wait for an event: 0 not at all, below 0 until there is one or nothing
--- is in flight
--- @treturn ?number how many events came; nil, message, code
--- @usage while engine:poll(100) do draw() end
-function Engine:poll(timeout_ms)
-   local handle = self._handle
-   if not handle then return closed() end
-   if self._tick then self._tick() end        -- watched files
-   local n = C.pg_poll(handle, timeout_ms or 0, events, N_EVENTS, err)
-   if n < 0 then return lib.fail(n) end
+local function hand_out(self, n)
    local requests = self._requests
    for i = 0, n - 1 do
       local reader = requests[events[i].id]
       if reader then reader:accept(events[i]) end      -- else it was dropped, and is being cancelled
    end
+end
+
+--- Collect what has happened and hand it to the requests; for programs with an event loop of their own. Functions of
+-- filters run in here, and cannot wait for the same engine.
+-- @tparam[opt=0] number timeout_ms how long to wait for an event: 0 not at all, below 0 until there is one or nothing
+-- is in flight
+-- @treturn ?number how many events came; nil, message, code
+-- @usage while engine:poll(100) do draw() end
+function Engine:poll(timeout_ms)
+   if timeout_ms ~= nil then options.expect("engine:poll", "timeout_ms", timeout_ms, "number", 2) end
+   local handle = self._handle
+   if not handle then return closed() end
+   if self._busy then                         -- another poll would take the events away that are being handed out
+      return nil, "engine:poll: a filter's function waits for the engine whose text it reads: give it another engine",
+         "invalid"
+   end
+   if self._tick then self._tick() end        -- watched files
+   local n = C.pg_poll(handle, timeout_ms or 0, events, N_EVENTS, err)
+   if n < 0 then return lib.fail(n) end
+   self._busy = true
+   local fine, raised = pcall(hand_out, self, n)
+   self._busy = false
+   if not fine then error(raised, 0) end
    return n
 end
 

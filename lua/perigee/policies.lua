@@ -290,11 +290,17 @@ end
 
 --- Forget a policy. Requests in flight keep it; the engine, if this was its policy, goes on without one.
 -- @tparam string name
--- @treturn ?boolean true; nil, message, code
+-- @treturn ?boolean true; nil, message, code ("invalid": it is one of several in a list that was routed)
 function Policies:unload(name)
    options.expect("policies:unload", "name", name, "string", 2)
+   if not self.engine._handle then return closed() end
    if not self._named[name] then return absent(self, name) end
-   if self.engine._route == name then self:use(nil) end
+   if self.engine._route == name then
+      self:use(nil)
+   elseif self.engine:_routes(name) then
+      return nil, ("policies:unload: %q is part of the engine's route: set another one by engine:route first"):format(
+         name), "invalid"
+   end
    if self._watched[name] then self._watched[name]:close() end
    self._watched[name], self._named[name] = nil, nil
    return true
@@ -378,6 +384,7 @@ end
 function Policies:watch(name, path, params)
    options.expect("policies:watch", "name", name, "string", 2)
    options.expect("policies:watch", "path", path, "string", 2)
+   if not self.engine._handle then return closed() end
    local watcher = reload.watch("policies:watch", path, function()
       local _, message = self:load(name, path, params)
       self._named[name].failure = message

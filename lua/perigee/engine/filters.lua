@@ -18,6 +18,8 @@ Filters.__index = Filters
 -- @tfield {perigee.filter,...} filters in declared order
 -- @tfield ?string path of the file that it came from
 
+local function closed() return nil, "the engine is closed", "invalid" end
+
 local function is_filter(value) return getmetatable(value) == filter.Filter end
 
 -- A filter, its options, or a list of these, as a list of filters.
@@ -64,6 +66,7 @@ end
 -- @usage assert(engine.filters:load("names", { name = "names", words = { "Voldemort" }, action = "mask" }))
 function Filters:load(name, what)
    options.expect("filters:load", "name", name, "string", 2)
+   if not self._engine._handle then return closed() end
    local path, code
    if type(what) == "string" then
       what, path, code = run(what)
@@ -85,6 +88,7 @@ end
 -- @treturn ?boolean true; nil, message, code
 function Filters:unload(name)
    options.expect("filters:unload", "name", name, "string", 2)
+   if not self._engine._handle then return closed() end
    if not self._entries[name] then
       return nil, ("filters:unload: no filter is called %q"):format(name), "not_found"
    end
@@ -193,25 +197,27 @@ end
 
 local resolved, found                   -- of the generation that is being submitted: its filters, events of its prompt
 
+-- A prompt behind those of a list that look at prompts; nil, message, code. Appends to events.
+local function pass(engine, list, prompt, events)
+   local filters = looking_at(list, "prompt")
+   if #filters == 0 then return prompt end
+   if type(prompt) == "string" then return filter_text(filters, prompt, events) end
+   if type(prompt) ~= "table" then return prompt end              -- whoever encodes it says what is wrong
+   if type(prompt[1]) == "table" then return filter_messages(filters, prompt, events) end
+   return filter_ids(engine, filters, prompt, events)
+end
+
+-- Filters may generate themselves, so what they found is told only when all of them are through.
 local function filter_prompt(engine, value, prompt)
-   local message, code
-   resolved, message, code = resolve(engine.filters, value)
-   found = {}
-   if not resolved then return nil, "engine:generate: " .. message, code end
-   local filters = looking_at(resolved, "prompt")
-   if #filters == 0 or prompt == nil then return prompt end
-   if type(prompt) == "table" and prompt.filtered then
-      found = prompt.filtered             -- rendered from messages that have passed: their template's text is nobody's
-      return prompt
+   local list, message, code = resolve(engine.filters, value)
+   if not list then return nil, "engine:generate: " .. message, code end
+   local events = type(prompt) == "table" and prompt.filtered     -- rendered from messages that have passed
+   if not events and prompt ~= nil then
+      events = {}
+      prompt, message, code = pass(engine, list, prompt, events)
+      if prompt == nil then return nil, "engine:generate: " .. message, code end
    end
-   if type(prompt) == "string" then
-      prompt, message, code = filter_text(filters, prompt, found)
-   elseif type(prompt) == "table" and type(prompt[1]) == "table" then
-      prompt, message, code = filter_messages(filters, prompt, found)
-   elseif type(prompt) == "table" then
-      prompt, message, code = filter_ids(engine, filters, prompt, found)
-   end
-   if prompt == nil then return nil, "engine:generate: " .. message, code end
+   resolved, found = list, events
    return prompt
 end
 
@@ -225,7 +231,9 @@ return function(Engine)
       return passed, found
    end
 
-   Engine.add_member("filters", function() return setmetatable({ _entries = {}, _versions = {} }, Filters) end)
+   Engine.add_member("filters", function(engine)
+      return setmetatable({ _engine = engine, _entries = {}, _versions = {} }, Filters)
+   end)
    Engine.add_option("filters", {
       prompt = filter_prompt,
       fill = function(_, _, request)

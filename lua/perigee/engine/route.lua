@@ -230,11 +230,15 @@ function Engine:route(x)
    return true
 end
 
+--- Whether a policy is the engine's own, or a part of that.
+-- @local
+function Engine:_routes(name) return mentions(self._route, name) end
+
 --- A policy has a new version: a default that is a list with its name is made anew. Requests in flight keep the old.
 -- @local
 function Engine:_policy_changed(name)
    local x = self._route
-   if type(x) ~= "table" or not self._handle or not mentions(x, name) then return true end
+   if type(x) ~= "table" or not self._handle or not self:_routes(name) then return true end
    local handle, message, code = self:_policy("engine:route", x, 2)
    if not handle then return nil, message, code end
    local rc = C.pg_policy_replace(self._handle, self._route_handle, handle, err)

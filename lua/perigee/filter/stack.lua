@@ -299,7 +299,7 @@ end
 local function trim(self)
    local starts, limit = self.starts, self.limit
    local k = self.first_token
-   while k <= self.tokens and (starts[k + 1] or self.token_stop) <= limit do
+   while k <= self.tokens and (k < self.tokens and starts[k + 1] or self.token_stop) <= limit do
       starts[k], self.ends[k], self.limits[k], self.allows[k] = nil, nil, nil, nil
       k = k + 1
    end
