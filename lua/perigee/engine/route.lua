@@ -126,9 +126,9 @@ end
 -- finalizers run when a closing state has unloaded the library already: see @{perigee.ffi.guard}.
 local guards = setmetatable({}, { __mode = "k" })
 
-local function counted(pointer)
-   local handle = ffi.cast("pg_policy *", pointer)         -- an object of its own: the guard must not keep it alive
-   guards[handle] = lib.guard(function() C.pg_policy_drop(pointer) end)
+local function counted(handle)
+   local address = tonumber(ffi.cast("uintptr_t", handle))  -- the guard must not keep the handle alive
+   guards[handle] = lib.guard(function() C.pg_policy_drop(ffi.cast("pg_policy *", address)) end)
    return handle
 end
 
