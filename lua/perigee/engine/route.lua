@@ -122,11 +122,15 @@ local function named(self, where, name)
    return found._handle
 end
 
+local guards = setmetatable({}, { __mode = "k" })          -- of policies that have no object of their own
+
 local function new(self, name, live)
    self._policy_version = (self._policy_version or 0) + 1
    local rc = C.pg_policy_new(self._handle, name, self._policy_version, live and 1 or 0, out_policy, err)
    if rc < 0 then return lib.fail(rc) end
-   return ffi.gc(out_policy[0], C.pg_policy_drop)
+   local handle, counted = out_policy[0], out_policy[0]       -- two objects: a guard must not refer to what it guards
+   guards[handle] = lib.guard(function() C.pg_policy_drop(counted) end)
+   return handle
 end
 
 local add
