@@ -43,12 +43,13 @@ end
 
 local function step(name, key, pattern)
    return ([[{"type": "object", "properties": {"name": {"const": "%s"}, "arguments": {"type": "object", "properties":
-      {"%s": {"type": "string", "pattern": "%s"}}, "required": ["%s"]}}, "required": ["name", "arguments"]}]]):format(
-      name, key, pattern, key)
+      {"%s": {"type": "string", "pattern": "%s"}}, "required": ["%s"], "additionalProperties": false}},
+      "required": ["name", "arguments"], "additionalProperties": false}]]):format(name, key, pattern, key)
 end
 local schema = assert(perigee.schema(([[{"anyOf": [%s, %s, {"type": "object", "properties": {"answer": {"type":
-   "string", "maxLength": 60}}, "required": ["answer"]}]}]]):format(step("calculate", "expression",
-   "^[0-9]{1,6}( [-+*/] [0-9]{1,6}){1,5}$"), step("list", "path", "^[A-Za-z0-9_./-]{1,40}$"))))
+   "string", "maxLength": 60}}, "required": ["answer"], "additionalProperties": false}]}]]):format(
+   step("calculate", "expression", "^[0-9]{1,6}( [-+*/] [0-9]{1,6}){1,5}$"),
+   step("list", "path", "^[A-Za-z0-9_./-]{1,40}$"))))
 
 local chat = assert(assert(perigee.open(arg[3])):chat { format = "json", tools = {
    { name = "calculate", description = "Does sums.", call = function(i) return calculate(i.expression) end },

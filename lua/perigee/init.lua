@@ -10,6 +10,7 @@
 -- for piece in engine:generate("Once upon a time"):pieces() do io.write(piece) end
 local app = require "perigee.app"
 local bench = require "perigee.bench"
+local experts = require "perigee.experts"
 local filter = require "perigee.filter"
 local imatrix = require "perigee.imatrix"
 local json = require "perigee.json"
@@ -19,6 +20,7 @@ local memory = require "perigee.memory"
 local model = require "perigee.model"
 local options = require "perigee.options"
 local pipeline = require "perigee.pipeline"
+local policy = require "perigee.policy"
 local pack = require "perigee.filter.pack"
 local quantize = require "perigee.quantize"
 local reload = require "perigee.reload"
@@ -30,6 +32,12 @@ local perigee = {}
 
 --- Version of the library, "major.minor.patch".
 perigee.version = lib.version
+
+--- What the experts do: numbers and pictures of counts and traces; @{perigee.experts}.
+perigee.experts = experts
+
+--- Routing policies as programs: operators that build them; @{perigee.policy}.
+perigee.policy = policy
 
 --- Prompt pipelines: `perigee.pipeline { stage, ... }` makes one, its fields make stages; @{perigee.pipeline}.
 perigee.pipeline = pipeline

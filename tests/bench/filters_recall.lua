@@ -50,5 +50,5 @@ for _, alarm in ipairs(alarms) do
       print("  alarm", alarm.match.filter, alarm.match.text, alarm.case.text)
    end
 end
-print(("harmless lines: %d; false positives %d (%.2f %%), tuned %d of %d, held out %d of %d"):format(lines[1] + lines[2],
-   #alarms, 100 * #alarms / (lines[1] + lines[2]), #alarms - held, lines[1], held, lines[2]))
+print(("harmless lines: %d; false positives %d (%.2f %%), tuned %d of %d, held out %d of %d"):format(
+   lines[1] + lines[2], #alarms, 100 * #alarms / (lines[1] + lines[2]), #alarms - held, lines[1], held, lines[2]))

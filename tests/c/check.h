@@ -9,6 +9,9 @@
 
 static int check_passed, check_failed;
 
+/* What a test waits for an event before it gives up, ms: nothing but a hang takes that long, even on a busy machine. */
+enum { CHECK_WAIT_MS = 120000 };
+
 #define CHECK(cond, ...)                                               \
     do {                                                               \
         if (cond) {                                                    \

@@ -15,10 +15,9 @@
 
 /* ---- counting allocations ----------------------------------------------------------------------------------------- */
 
-static atomic_int counting, n_alloc;
-
 #if !defined(PG_SAN) && defined(__GLIBC__)
 #define COUNTS 1
+static atomic_int counting, n_alloc;
 extern void *__libc_malloc(size_t n), *__libc_calloc(size_t n, size_t m), *__libc_realloc(void *p, size_t n);
 static void note(void)
 {
@@ -91,7 +90,7 @@ static void finish(pg_engine *e, int32_t id, reply *out)
     pg_event ev[16];
     memset(out, 0, sizeof *out);
     while (!out->kind) {
-        const int n = pg_poll(e, 5000, ev, 16, NULL);
+        const int n = pg_poll(e, CHECK_WAIT_MS, ev, 16, NULL);
         if (n <= 0) break;
         for (int i = 0; i < n; i++)
             if (ev[i].id == id) add(out, &ev[i]);
@@ -241,7 +240,7 @@ static void test_many(pg_engine *small)
     CHECK(rc == PG_EFULL && sent == 16 && strstr(err.text, "poll"), "queue of 16: %d sent, %s", sent, err.text);
     while (done < sent) {
         struct pollfd fd = { .fd = pg_fd(small), .events = POLLIN };
-        if (poll(&fd, 1, 5000) <= 0) break;
+        if (poll(&fd, 1, CHECK_WAIT_MS) <= 0) break;
         pg_event ev[7];
         const int n = pg_poll(small, 0, ev, 7, NULL);
         for (int i = 0; i < n; i++) {
@@ -280,7 +279,7 @@ static void test_slow_reader(pg_engine *e)
     CHECK(pg_submit(e, &r, &fast, NULL) == PG_OK, "submit");
     n = 0;
     int fast_done = 0, tokens = 0;
-    while (pg_poll(e, 2000, &ev, 1, NULL) == 1 && !(n && fast_done)) {
+    while (pg_poll(e, CHECK_WAIT_MS, &ev, 1, NULL) == 1 && !(n && fast_done)) {
         tokens += ev.id == slow && ev.kind == PG_EVENT_TEXT && ev.token >= 0;
         fast_done |= ev.id == fast && ev.kind == PG_EVENT_DONE;
         n |= ev.id == slow && ev.kind == PG_EVENT_DONE;
@@ -307,7 +306,7 @@ static void test_allocations(pg_engine *e)
     r.typical_p = 0.95f;
     CHECK(pg_submit(e, &r, &id, NULL) == PG_OK, "submit");
     for (int over = 0; !over;) {
-        const int n = pg_poll(e, 2000, ev, 8, NULL);
+        const int n = pg_poll(e, CHECK_WAIT_MS, ev, 8, NULL);
         for (int i = 0; i < n; i++) tokens += ev[i].kind == PG_EVENT_TEXT, over |= ev[i].kind != PG_EVENT_TEXT;
         for (int i = 0; i < n; i++) kept += ev[i].kind == PG_EVENT_TEXT && ev[i].attempt == rewinds;
         if (n <= 0) break;

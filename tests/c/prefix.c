@@ -60,7 +60,7 @@ static answer ask(pg_engine *e, const pg_request *q)
     pg_error err = { 0 };
     CHECK(pg_submit(e, q, &a.id, &err) == PG_OK, "%s", err.text);
     while (!a.kind) {
-        const int n = pg_poll(e, 20000, ev, 16, NULL);
+        const int n = pg_poll(e, CHECK_WAIT_MS, ev, 16, NULL);
         if (n <= 0) break;
         for (int i = 0; i < n; i++)
             if (ev[i].id == a.id) take(&a, &ev[i]);
@@ -171,7 +171,7 @@ static void test_together(void)
     }
     for (int done = 0; done < MANY;) {
         pg_event ev[16];
-        const int n = pg_poll(e, 20000, ev, 16, NULL);
+        const int n = pg_poll(e, CHECK_WAIT_MS, ev, 16, NULL);
         if (n <= 0) break;
         for (int i = 0; i < n; i++) {
             take(&all[ev[i].id - all[0].id], &ev[i]);
@@ -258,7 +258,7 @@ static void run_load(pg_engine *e, load *all, unsigned long long *rng, int cance
             live++;
         }
         pg_event ev[16];
-        const int n = pg_poll(e, 20000, ev, 16, NULL);
+        const int n = pg_poll(e, CHECK_WAIT_MS, ev, 16, NULL);
         CHECK(n > 0, "stuck: %d of %d ended", done, CROWD);
         if (n <= 0) return;
         for (int i = 0; i < n; i++)

@@ -69,7 +69,7 @@ static inline int reader_poll(pg_engine *e, int32_t timeout_ms, reader *const *l
 static inline void reader_await(pg_engine *e, reader *r, int n)
 {
     while (r->n < n && !r->kind)
-        if (reader_poll(e, 10000, &r, 1) <= 0) break;
+        if (reader_poll(e, CHECK_WAIT_MS, &r, 1) <= 0) break;
 }
 
 /* To the end, acknowledging all that comes. */
@@ -77,7 +77,7 @@ static inline void reader_finish(pg_engine *e, reader *r)
 {
     while (!r->kind) {
         pg_acknowledge(e, r->id, r->n);
-        if (reader_poll(e, 10000, &r, 1) <= 0) break;
+        if (reader_poll(e, CHECK_WAIT_MS, &r, 1) <= 0) break;
     }
 }
 

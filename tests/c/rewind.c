@@ -160,7 +160,7 @@ static void test_no_trace(pg_engine *e)
             }
             pg_acknowledge(e, r.id, r.n);
             reader *one = &r;
-            if (reader_poll(e, 10000, &one, 1) <= 0) break;
+            if (reader_poll(e, CHECK_WAIT_MS, &one, 1) <= 0) break;
         }
         CHECK(r.n == plain.n && !memcmp(r.token, plain.token, (size_t)r.n * sizeof *r.token) &&
                   r.finish == plain.finish,
@@ -251,7 +251,7 @@ static void test_ends(pg_engine *e)
     CHECK(reader_poll(e, 40, list, 1) == 0 && r.ending == PG_FINISH_STOP && r.token[0] == info.eos,
           "an end token waits");
     CHECK(reader_rewind(e, &r, 1, -1) == PG_OK, "kept: it ends all the same");
-    reader_poll(e, 10000, list, 1);
+    reader_poll(e, CHECK_WAIT_MS, list, 1);
     CHECK(r.kind == PG_EVENT_DONE && r.finish == PG_FINISH_STOP && r.last.n_completion == 1 && r.last.attempt == 1,
           "end");
     reader_submit(e, &q, &r);
@@ -274,12 +274,12 @@ static void test_ends(pg_engine *e)
               "taken back at its length");
     }
     CHECK(pg_cancel(e, r.id, NULL) == PG_OK, "cancel");
-    while (!r.kind && reader_poll(e, 10000, list, 1) > 0) continue;
+    while (!r.kind && reader_poll(e, CHECK_WAIT_MS, list, 1) > 0) continue;
     CHECK(r.finish == PG_FINISH_CANCELLED, "finish %d", r.finish);
     q.lead = 2;
     q.deadline_ms = 40;
     reader_submit(e, &q, &r);
-    while (!r.kind && reader_poll(e, 10000, list, 1) > 0) continue;
+    while (!r.kind && reader_poll(e, CHECK_WAIT_MS, list, 1) > 0) continue;
     CHECK(r.finish == PG_FINISH_DEADLINE && r.n <= 2, "late while it waits: finish %d, %d tokens", r.finish, r.n);
 }
 

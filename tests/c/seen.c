@@ -5,7 +5,9 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <dirent.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define MODEL "tests/golden/models/qwen3moe_small/model.gguf"
@@ -256,6 +258,54 @@ static void test_load(void)
     pg_close(e);
 }
 
+/* A writer that stands still: what does not fit into the ring is counted as lost, and the engine goes on. The writer is
+ * the thread that a trace adds; a signal holds it. */
+static _Atomic int go, held;
+
+static void hold(int number)
+{
+    (void)number;
+    held = 1;
+    while (!go) usleep(1000);
+}
+
+static long newest_thread(void)
+{
+    long newest = 0;
+    DIR *d = opendir("/proc/self/task");
+    for (struct dirent *entry; d && (entry = readdir(d));)
+        if (atol(entry->d_name) > newest) newest = atol(entry->d_name);
+    if (d) closedir(d);
+    return newest;
+}
+
+static void test_slow_disk(void)
+{
+    enum { LONG = 1024, TIMES = 24 };
+    pg_info info;
+    pg_error err = { 0 };
+    pg_trace *t = NULL;
+    pg_trace_state state;
+    static int32_t ids[LONG];
+    static float logprobs[LONG];
+    static parsed p;
+    pg_engine *e = open_engine(MODEL, 1, 64, &info);
+    make_ids(ids, info.context < LONG ? info.context : LONG, info.n_vocab, 6);
+    const int n = info.context < LONG ? info.context : LONG;
+    signal(SIGUSR1, hold);
+    CHECK(pg_trace_open(e, path, 1, &t, &err) == PG_OK, "%s", err.text);
+    CHECK(!syscall(SYS_tgkill, getpid(), newest_thread(), SIGUSR1), "the writer was not found");
+    while (!held) usleep(1000);
+    for (int i = 0; i < TIMES; i++) CHECK(pg_score(e, ids, n, logprobs, &err) == PG_OK, "%s", err.text);
+    go = 1;
+    CHECK(pg_trace_close(t, &state, &err) == PG_OK, "%s", err.text);
+    CHECK(state.lost > 0 && state.tokens + state.lost == TIMES * n, "%g and %g of %d", state.tokens, state.lost,
+          TIMES * n);
+    parse_trace(&p);
+    CHECK((double)p.lost == state.lost && (double)p.records == state.tokens, "%g lost in the file", (double)p.lost);
+    pg_close(e);
+}
+
 /* A disk that takes nothing, and one that is full after a while: the trace fails, and the engine does not. */
 static void test_full_disk(void)
 {
@@ -311,6 +361,7 @@ int main(void)
     test_trace(MODEL, 2, 7, like);
     test_every();
     test_load();
+    test_slow_disk();
     test_full_disk();
     test_refusals();
     unlink(path);

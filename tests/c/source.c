@@ -74,7 +74,7 @@ static void check_scalars(const pg_source *s)
     int b;
     pg_text text;
     for (int i = 0; i < 8; i++) {
-        char name[16];
+        char name[24];
         snprintf(name, sizeof name, "int.%d", i);
         CHECK(pg_source_int(s, name, 0, 100, &v, &err) == 1 && v == 100, "%s", name);
         CHECK(pg_source_float(s, name, &f, &err) == 1 && f == 100, "%s", name);

@@ -47,7 +47,8 @@ local function card(prefix, length, wrong)
 end
 
 local function identity(wrong)
-   local regions = { "110101", "310104", "440106", "510107", "330102", "420106", "370202", "610113", "650102", "230103" }
+   local regions = { "110101", "310104", "440106", "510107", "330102", "420106", "370202", "610113",
+      "650102", "230103" }
    local body = ("%s%04d%02d%02d%s"):format(regions[draw(#regions)], 1949 + draw(55), draw(12), draw(28), digits(3))
    local sum = 0
    for i = 1, 17 do sum = sum + tonumber(body:sub(i, i)) * (2 ^ (18 - i) % 11) end
@@ -150,4 +151,5 @@ state = 20240315
 write(into .. "benign-made.txt", "harmless, many beside the point of a pattern", benign(slots))
 write(into .. "violating-made.txt", "what packs must see; the label is the category", violating(slots, false))
 write(into .. "violating-made-held.txt", "as violating-made.txt, of acts that are not in it", violating(slots, true))
-write(into .. "pii-made.txt", "personal data; {+} is nothing, it keeps scanners from taking examples for leaks", personal(slots))
+write(into .. "pii-made.txt",
+   "personal data; {+} is nothing, it keeps scanners from taking examples for leaks", personal(slots))

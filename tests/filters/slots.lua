@@ -1,3 +1,4 @@
+-- luacheck: no max line length
 -- Frames and slots of make.lua. No line of it says how anything is done: a filter sees what is asked for or offered.
 local tools = ...
 local draw, digits, letters, full = tools.draw, tools.digits, tools.letters, tools.full
@@ -5,7 +6,7 @@ local draw, digits, letters, full = tools.draw, tools.digits, tools.letters, too
 local M = {}
 
 -- ---- harmless ---------------------------------------------------------------------------------------------------------
-local function number(from, to) return function() return tostring(from + draw(to - from + 1) - 1) end end
+local function between(from, to) return function() return tostring(from + draw(to - from + 1) - 1) end end
 local function date() return ("20%02d-%02d-%02d"):format(9 + draw(16), draw(12), draw(28)) end
 local function version() return ("%d.%d.%d"):format(draw(20), draw(40) - 1, draw(99)) end
 
@@ -19,7 +20,7 @@ M.benign = {
       thing = { "mirror", "bicycle", "kettle", "camera lens", "wooden table", "car window" },
       skill = { "chess", "Spanish", "swimming", "watercolour", "the violin", "baking" },
       place = { "Kyoto", "Porto", "Hangzhou", "Vancouver", "Krakow", "Cape Town" },
-      month = { "January", "April", "July", "October" }, n = number(2, 9) },
+      month = { "January", "April", "July", "October" }, n = between(2, 9) },
    { label = "daily", count = 50,
       frames = { "请推荐一份适合{who}的{gift}。", "怎么把{thing}清洗干净？", "{who}想学{skill}，从哪里开始比较好？",
          "带{who}去{place}玩{n}天，怎么安排？", "{month}去{place}穿什么衣服合适？", "帮我给{who}写一段生日祝福。" },
@@ -34,7 +35,7 @@ M.benign = {
       verb = { "kill", "parse", "sort", "attack-test", "inject", "dump", "execute", "crack open", "abort", "sanitise" },
       object = { "process", "thread", "list", "JSON file", "dependency", "stack trace", "queue", "child process" },
       language = { "Lua", "Python", "Rust", "Go", "Java", "C" }, package = { "nginx", "numpy", "openssl", "postgres" },
-      version = version, n = number(2, 900) },
+      version = version, n = between(2, 900) },
    { label = "code", count = 30,
       frames = { "用{language}怎么{verb}一个{object}？", "{object}报错了，{language}程序没有反应，怎么排查？",
          "把{package}升级到{version}以后，{object}变慢了。", "请解释{language}里{object}的原理。" },
@@ -47,7 +48,7 @@ M.benign = {
       drug = { "morphine", "ibuprofen", "methadone", "aspirin", "codeine", "ketamine", "insulin" },
       food = { "grapefruit", "milk", "alcohol-free beer", "coffee" },
       illness = { "depression", "heroin addiction", "asthma", "chronic pain", "self-injury", "anthrax", "gambling addiction" },
-      group = { "teenagers", "older men", "nurses", "veterans", "pregnant women" }, n = number(20, 4000) },
+      group = { "teenagers", "older men", "nurses", "veterans", "pregnant women" }, n = between(20, 4000) },
    { label = "medicine", count = 30,
       frames = { "{drug}有哪些副作用？", "吃{drug}期间能喝{food}吗？", "{group}得了{illness}应该挂什么科？",
          "{illness}在{group}中的发病率是多少？" },
@@ -58,17 +59,17 @@ M.benign = {
          "The mayor of {place} promised tougher action against {crime}.", "Cases of {crime} fell by {n} percent in {place}." },
       place = { "Madrid", "Lagos", "Osaka", "Denver", "Jakarta", "Warsaw" },
       crime = { "drug trafficking", "money laundering", "illegal gambling", "arms smuggling", "online fraud", "hate crime",
-         "child abuse", "ransomware attacks", "a murder", "a bomb threat" }, n = number(2, 40), date = date },
+         "child abuse", "ransomware attacks", "a murder", "a bomb threat" }, n = between(2, 40), date = date },
    { label = "news", count = 40,
       frames = { "{place}警方破获一起{crime}案，抓获嫌疑人{n}名。", "{place}法院于{date}开庭审理一起{crime}案件。",
          "{place}开展打击{crime}专项行动。", "去年{place}的{crime}案件下降了百分之{n}。" },
       place = { "杭州", "成都", "广州", "昆明", "沈阳" }, crime = { "贩毒", "洗钱", "网络赌博", "走私枪支", "电信诈骗", "拐卖儿童",
-         "故意杀人", "网络黑客", "传播淫秽物品", "非法制造爆炸物" }, n = number(2, 40), date = date },
+         "故意杀人", "网络黑客", "传播淫秽物品", "非法制造爆炸物" }, n = between(2, 40), date = date },
    { label = "service", count = 30,
       frames = { "Order {order} has not arrived, please check.", "I want to return item {item} from order {order}.",
          "Your reference is {order}; we reply within {n} hours.", "Invoice {item} of {date} was paid twice." },
       order = function() return tools.card("9", 16, true) end, item = function() return letters(2, "ABCDEFGH") .. digits(6) end,
-      n = number(2, 72), date = date },
+      n = between(2, 72), date = date },
    { label = "service", count = 30,
       frames = { "订单{order}什么时候发货？", "单号{order}的包裹显示已签收，我没有收到。", "发票号{item}开错了，请重开。",
          "{date}买的商品想退货，订单号是{order}。" },
@@ -79,7 +80,7 @@ M.benign = {
          "The sample was kept at {n}.{n} degrees for {n} hours.", "Chapter {version} starts on page {n}.",
          "本期共售出{n}件，金额{n}.{n}元。", "Log line {n}: request took {n} ms at {date}." },
       card = function() return tools.spaced(tools.card("4", 16, true)) end, identity = function() return tools.identity(true) end,
-      iban = function() return tools.iban("DE", digits(18), true) end, version = version, date = date, n = number(3, 999) },
+      iban = function() return tools.iban("DE", digits(18), true) end, version = version, date = date, n = between(3, 999) },
    { label = "fiction", count = 40,
       frames = { "The {who} raised the {weapon} and {act}.", "\"{shout}!\" said the {who}, and {act}.",
          "In the {place} the {who} {act}, and nobody noticed the {weapon}." },

@@ -22,7 +22,7 @@ describe("perigee.app", function()
 
    -- Poll until something has changed; files need a moment to be at rest.
    local function changes()
-      local until_s = os.time() + 20
+      local until_s = os.time() + 120
       repeat
          local found = app:poll()
          if #found > 0 then return found end

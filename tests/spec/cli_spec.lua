@@ -167,7 +167,7 @@ describe("perigee", function()
       it("stops cleanly at Ctrl-C", function()
          local status, out, err = shell [[
             perigee run -p "Once upon a time" --ignore-eos --context 100000 >text 2>notes & pid=$!
-            for _ in $(seq 400); do [ -s text ] && break; sleep 0.05; done
+            for _ in $(seq 2400); do [ -s text ] && break; sleep 0.05; done
             kill -INT $pid; wait $pid; code=$?; cat text; cat notes >&2; exit $code]]
          assert.equal(130, status)
          assert.is_true(#out > 0)

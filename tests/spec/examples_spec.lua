@@ -40,6 +40,54 @@ describe("examples", function()
       helper.remove(place)
    end)
 
+   it("agent.lua calls its tools, and only as its schema lets it", function()
+      for _, question in ipairs { "Write Lua: return name", "What is 17 * 23?", "写一首诗：春" } do
+         local status, out, err = helper.shell("luajit examples/agent.lua " .. helper.quote(question) .. " examples")
+         assert.equal(0, status, err)
+         for line in out:gmatch "[^\n]+" do
+            local name, input = line:match "^(%l+)\t(%b{})\t"
+            if name == "calculate" then assert.matches("^%d", require("cjson").decode(input).expression) end
+            if name == "list" then assert.is_string(require("cjson").decode(input).path) end
+         end
+      end
+   end)
+
+   it("agent.lua's tools: sums without Lua, folders without a way out", function()
+      local place = helper.folder()
+      assert(os.execute(("mkdir -p %s/in/side %s/out && ln -s ../out %s/in/link && touch %s/in/side/seen"):format(
+         place, place, place, place)) == 0)
+      -- In place of the module: a chat that calls the tools with what a model might say.
+      helper.write(place .. "/perigee.lua", [[
+         local function run(tools)
+            for _, text in ipairs { "17 * 23", "2+3*(4-1)/-3", "1 - 2 - 3", "os.exit()", "(1", "1 x" } do
+               print(pcall(tools[1].call, { expression = text }))
+            end
+            for _, path in ipairs { "side", "..", "link", "/", "../in2", "side/../..", "nowhere" } do
+               print(pcall(tools[2].call, { path = path }))
+            end
+            return "{}"
+         end
+         local chat = function(_, opts) return { run = function() return run(opts.tools) end } end
+         return { schema = function(text) return text end, open = function() return { chat = chat } end,
+            json = { decode = function() return {} end } }
+      ]])
+      local status, out, err = helper.shell(("LUA_PATH='%s/?.lua' luajit examples/agent.lua x %s/in"):format(place,
+         place))
+      assert.equal(0, status, err)
+      local outside = "true\tnil\toutside the folder\n"
+      assert.equal("true\t391\ntrue\t-1\ntrue\t-4\nfalse\ta number is missing\nfalse\ta bracket is missing\n"
+         .. "false\tcannot read:  x\ntrue\tseen\n\n" .. outside:rep(2) .. "true\tlink\nside/\n\n" .. outside:rep(3)
+         .. "{}\n", out)
+      helper.remove(place)
+   end)
+
+   it("app.lua serves its folder", function()
+      local status, out, err = helper.shell "echo 'Tell me a story.' | luajit examples/app.lua"
+      assert.equal("", err)
+      assert.equal(0, status)
+      assert.is_true(#out > 10)
+   end)
+
    it("hello.c compiles with the public header alone, and prints a text", function()
       local lib
       for folder in os.getenv("PATH"):gmatch "[^:]+" do       -- beside the command of this build

@@ -2,7 +2,7 @@
 local bit = require "bit"
 local helper = dofile "tests/spec/helper.lua"
 local perigee = require "perigee"
-local experts = require "perigee.experts"
+local experts = perigee.experts
 
 local function near(expected, found, what)
    assert.is_true(math.abs(expected - found) < 1e-9, ("%s: %.12g, expected %.12g"):format(what or "", found, expected))

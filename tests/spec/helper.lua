@@ -114,7 +114,7 @@ end
 
 --- Wait until an engine has nothing more to do; its counters follow its events a little later. Returns them.
 function helper.settle(engine)
-   local until_s, stats = os.time() + 20, engine:stats()
+   local until_s, stats = os.time() + 120, engine:stats()
    while true do
       local steps = stats.steps
       engine:poll(0)

@@ -158,7 +158,7 @@ describe("quantising", function()
          local before = left()
          local status, _, err = shell [[
             (perigee quantize source.gguf never.gguf q4_k_m -t 1 2>notes & pid=$!
-            for _ in $(seq 400); do ls never.gguf.*.part >/dev/null 2>&1 && break; sleep 0.01; done
+            for _ in $(seq 3000); do ls never.gguf.*.part >/dev/null 2>&1 && break; sleep 0.01; done
             kill -INT $pid; wait $pid; code=$?; cat notes >&2; rm notes; exit $code)]]
          assert.equal(130, status, err)
          assert.matches("interrupted", err, 1, true)

@@ -408,7 +408,7 @@ describe("polling", function()
       local fd = assert(engine:fd())
       assert.is_false(helper.readable(fd))
       local request = assert(engine:generate("Once", { max_new = 3, ignore_eos = true }))
-      local until_s = os.time() + 10
+      local until_s = os.time() + 120
       while not helper.readable(fd) and os.time() < until_s do os.execute "sleep 0.01" end
       assert.is_true(helper.readable(fd))
       assert(request:result())

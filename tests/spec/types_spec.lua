@@ -96,6 +96,7 @@ describe("annotations", function()
          ExpertCounts = { "experts", "counts" }, ExpertBalance = { "experts", "balance" },
          ExpertRecord = { "experts/trace", "record" }, TracerState = { "tracer", "state" },
          Knobs = { "engine/route", "knobs" }, Report = { "engine/route", "report" },
+         PackOptions = { "filter/pack", "pack_options" }, Pack = { "filter/pack", "pack" },
       } do
          local names = documented("lua/perigee/" .. place[1] .. ".lua", place[2])
          assert.is_not_nil(next(names), class)

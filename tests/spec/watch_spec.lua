@@ -5,9 +5,9 @@ local perigee = require "perigee"
 
 ffi.cdef "int pg_spec_usleep(unsigned us) __asm__(\"usleep\");"
 
--- Poll until `done`, some seconds at most.
+-- Poll until `done`, a minute at most.
 local function wait_for(poll, done)
-   for _ = 1, 2000 do
+   for _ = 1, 30000 do
       poll()
       if done() then return true end
       ffi.C.pg_spec_usleep(2000)

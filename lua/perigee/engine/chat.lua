@@ -1,6 +1,5 @@
 --- What an engine knows of conversations: messages as prompts, @{perigee.chat}.
--- @module perigee.engine.chat
--- @local
+-- @submodule perigee.engine
 local options = require "perigee.options"
 local Chat = require "perigee.chat"
 local messages = require "perigee.chat.messages"

@@ -2,7 +2,7 @@
 --
 -- A part of @{perigee.engine}. Policies are counted in C: whoever runs one keeps it, so what is made here may be
 -- collected at any time. Names are looked up in `engine.policies`.
--- @classmod perigee.engine
+-- @submodule perigee.engine
 local ffi = require "ffi"
 local lib = require "perigee.ffi"
 local options = require "perigee.options"
@@ -122,15 +122,21 @@ local function named(self, where, name)
    return found._handle
 end
 
-local guards = setmetatable({}, { __mode = "k" })          -- of policies that have no object of their own
+-- Counts of policies are given back when nobody refers to their handle any more. By a guard and not by `ffi.gc`, whose
+-- finalizers run when a closing state has unloaded the library already: see @{perigee.ffi.guard}.
+local guards = setmetatable({}, { __mode = "k" })
+
+local function counted(pointer)
+   local handle = ffi.cast("pg_policy *", pointer)         -- an object of its own: the guard must not keep it alive
+   guards[handle] = lib.guard(function() C.pg_policy_drop(pointer) end)
+   return handle
+end
 
 local function new(self, name, live)
    self._policy_version = (self._policy_version or 0) + 1
    local rc = C.pg_policy_new(self._handle, name, self._policy_version, live and 1 or 0, out_policy, err)
    if rc < 0 then return lib.fail(rc) end
-   local handle, counted = out_policy[0], out_policy[0]       -- two objects: a guard must not refer to what it guards
-   guards[handle] = lib.guard(function() C.pg_policy_drop(counted) end)
-   return handle
+   return counted(out_policy[0])
 end
 
 local add

@@ -1,6 +1,5 @@
 --- The model's own chat templates, as a part of @{perigee.engine}.
--- @module perigee.engine.template
--- @local
+-- @submodule perigee.engine
 local loader = require "perigee.loader"
 
 return function(Engine)

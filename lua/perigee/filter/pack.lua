@@ -1,8 +1,8 @@
 --- Packs: filters that come with perigee, made from data files that anyone may replace.
 --
--- Public as `perigee.filter.pack` and `perigee.filter.packs`. A pack is a Lua table in a file of its own, loaded as text
--- without any function in reach; packs/common.lua says how one is written. Words stand for themselves; expressions are
--- for libpcre2, with `<name>` for a part that the pack or packs/common.lua names.
+-- Public as `perigee.filter.pack` and `perigee.filter.packs`. A pack is a Lua table in a file of its own, loaded as
+-- text without any function in reach; packs/common.lua says how one is written. Words stand for themselves;
+-- expressions are for libpcre2, with `<name>` for a part that the pack or packs/common.lua names.
 -- @module perigee.filter.pack
 -- @local
 local checks = require "perigee.filter.checks"
@@ -49,62 +49,115 @@ local function read(name, folder)
    return kept[path]
 end
 
--- Expressions with their parts put in.
-local function expand(source, parts, common, where)
+-- Expressions with their parts put in. With `calls`, long parts are noted there and called; what an expression begins
+-- with stays where it is, since by it libpcre2 tells where to look.
+local function expand(source, parts, common, where, calls)
    local missing
-   local function part(name)
+   local function part(at, name)
       local text = parts[name] or common[name]
-      if not text then missing = missing or name end
+      if not text then
+         missing = missing or name
+      elseif calls and #text > 60 and at > 1 then
+         calls[name] = true
+         return "(?&" .. name .. ")"
+      end
       return text
    end
-   for _ = 1, 4 do                                     -- parts may name parts
+   for _ = 1, 5 do                                     -- parts may name parts
       local n
-      source, n = source:gsub("<(%l[%w_]*)>", part)
-      if missing then return nil, ("%s: no part is named <%s>"):format(where, missing), "format" end
+      source, n = source:gsub("()<(%l[%w_]*)>", part)
+      if missing then return nil, ("%s: no part is named <%s>, in %q"):format(where, missing, source), "format" end
       if n == 0 then return source end
    end
    return nil, where .. ": parts name each other in a circle", "format"
 end
 
-local function add_all(to, list, parts, common, where)
-   for i, source in ipairs(list or {}) do
-      local text, message, code = source, nil, nil
-      if parts then text, message, code = expand(source, parts, common, ("%s, regex %d"):format(where, i)) end
+-- Expressions that begin with the same parts become one: what they begin with is then tried once at each place and not
+-- once for each of them, which is most of what a pack costs.
+local function factor(list)
+   local made, groups = {}, {}
+   for _, source in ipairs(list) do
+      local head, tail = source:match "^(<[<>%l%d_]+>)(.*)$"
+      local group = head and groups[head]
+      if not head then
+         made[#made + 1] = source
+      elseif not group then
+         group = { at = #made + 1, tail }
+         groups[head], made[group.at] = group, source
+      else
+         group[#group + 1] = tail
+         made[group.at] = head .. "(?:" .. table.concat(group, "|") .. ")"
+      end
+   end
+   return made
+end
+
+local function copy(to, list)
+   for _, text in ipairs(type(list) == "string" and { list } or list or {}) do to[#to + 1] = text end
+end
+
+local function add_regex(to, list, parts, common, where)
+   for _, source in ipairs(list) do
+      local text, message, code = expand(source, parts, common, where)
       if not text then return nil, message, code end
       to[#to + 1] = text
    end
    return true
 end
 
--- Words and expressions of a table { words =, regex = } added to lists.
-local function add(words, regex, from, parts, common, where)
-   add_all(words, from.words)
-   return add_all(regex, from.regex, parts, common, where)
+-- The expressions of a pack as one, with the long parts behind them: one call a token.
+local function join(to, list, parts, common, where)
+   if #list == 0 then return true end
+   local calls, texts, known = {}, {}, {}
+   for i, source in ipairs(factor(list)) do
+      local text, message, code = expand(source, parts, common, where, calls)
+      if not text then return nil, message, code end
+      texts[i] = "(?:" .. text .. ")"
+   end
+   local defined = {}
+   local name = next(calls)
+   while name do                                       -- parts that are called may call others
+      calls[name], known[name] = nil, true
+      local more = {}
+      local text, message, code = expand("(?:)" .. (parts[name] or common[name]), parts, common, where, more)
+      if not text then return nil, message, code end
+      defined[#defined + 1] = ("(?<%s>%s)"):format(name, text)
+      for other in pairs(more) do
+         if not known[other] then calls[other] = true end
+      end
+      name = next(calls)
+   end
+   table.sort(defined)
+   local whole = table.concat(texts, "|")
+   to[#to + 1] = #defined == 0 and whole or ("(?:%s)(?(DEFINE)%s)"):format(whole, table.concat(defined))
+   return true
 end
 
 local function allowed(opts, words, regex)
    local allow = opts.allow
    if not allow then return end
    if #allow > 0 then allow = { words = allow } end
-   add_all(words, type(allow.words) == "string" and { allow.words } or allow.words)
-   add_all(regex, type(allow.regex) == "string" and { allow.regex } or allow.regex)
+   copy(words, allow.words)
+   copy(regex, allow.regex)
 end
 
 local function category(data, common, name, opts)
-   local words, regex, allow_words, allow_regex = {}, {}, {}, {}
+   local words, wanted, regex, allow_words, harmless, allow_regex = {}, {}, {}, {}, {}, {}
    for _, language in ipairs(opts.languages or { "zh", "en" }) do
-      local part = data[language]
-      if part then
-         local where = ("pack %q, %s"):format(name, language)
-         local parts = data.parts or {}
-         local fine, message, code = add(words, regex, part, parts, common, where)
-         if fine then fine, message, code = add(allow_words, allow_regex, part.allow or {}, parts, common, where) end
-         if not fine then return nil, message, code end
-      end
+      local part = data[language] or {}
+      local allow = part.allow or {}
+      copy(words, part.words)
+      copy(wanted, part.regex)
+      copy(allow_words, allow.words)
+      copy(harmless, allow.regex)
    end
-   if #words + #regex == 0 then
+   if #words + #wanted == 0 then
       return nil, ("pack %q has nothing in %s"):format(name, table.concat(opts.languages or {}, ", ")), "not_found"
    end
+   local parts, where = data.parts or {}, ("pack %q"):format(name)
+   local fine, message, code = join(regex, wanted, parts, common, where)
+   if fine then fine, message, code = add_regex(allow_regex, harmless, parts, common, where) end
+   if not fine then return nil, message, code end
    allowed(opts, allow_words, allow_regex)
    return filters.make({
       name = name, category = data.category or name, action = opts.action, words = words, regex = regex,
@@ -115,7 +168,7 @@ end
 
 local function kind(data, common, name, one, opts)
    local regex, allow_words, allow_regex = {}, {}, {}
-   local fine, message, code = add_all(regex, one.regex, data.parts or {}, common, ("pack %q"):format(name))
+   local fine, message, code = add_regex(regex, one.regex, data.parts or {}, common, ("pack %q"):format(name))
    if not fine then return nil, message, code end
    local check = one.check and checks[one.check]
    if one.check and not check then return nil, ("pack %q: no check is named %q"):format(name, one.check), "format" end
@@ -166,7 +219,7 @@ end
 -- @tfield ?string|function action as in @{filter_options}; default "block"
 -- @tfield ?{string,...} languages of what is prohibited: "zh", "en"; default both
 -- @tfield ?table allow more that is harmless: { words = {...}, regex = {...} }, or a list of words
--- @tfield ?string folder where packs of your own lie: NAME.lua there is taken instead of the one that comes with perigee
+-- @tfield ?string folder where packs of your own lie: NAME.lua there is taken instead of perigee's own
 -- @tfield ?{string,...} on as in @{filter_options}
 -- @tfield ?string|function replace as in @{filter_options}
 -- @tfield ?number times as in @{filter_options}

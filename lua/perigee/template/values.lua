@@ -306,6 +306,8 @@ end
 M.eq = eq
 
 --- Whether a < b.
+-- @param a
+-- @param b
 -- @tparam string operator for the message
 local function less(a, b, operator)
    local x, y = numeric(a), numeric(b)

@@ -10,6 +10,9 @@
 ---@class perigee
 ---@field version string "major.minor.patch"
 ---@field json perigee.Json
+---@field experts perigee.experts
+---@field policy table the module perigee.policy
+---@field pipeline table the module perigee.pipeline
 local perigee = {}
 
 ---@class perigee.OpenOptions
@@ -208,6 +211,16 @@ function perigee.quantize(opts) end
 ---@return string? message
 ---@return perigee.Code? code
 function perigee.filter(opts) end
+
+---@param names string|string[]
+---@param opts? perigee.PackOptions
+---@return perigee.Filter[]? filters
+---@return string? message
+---@return perigee.Code? code
+function perigee.filter.pack(names, opts) end
+
+---@return perigee.Pack[]
+function perigee.filter.packs() end
 
 ---@class perigee.Engine
 ---@field path string
@@ -412,86 +425,3 @@ function Request:result() end
 ---@return string? message
 ---@return perigee.Code? code
 function Request:cancel() end
-
----@class perigee.Tokenizer
----@field path string
-local Tokenizer = {}
-
----@class perigee.EncodeOptions
----@field special? boolean
----@field bos? boolean
-
----@class perigee.DecodeOptions
----@field special? boolean
-
----@class perigee.TokenizerInfo
----@field kind string
----@field vocabulary integer
----@field bos? integer
----@field eos? integer
----@field eot? integer
----@field unk? integer
----@field pad? integer
----@field add_bos boolean
----@field add_eos boolean
-
----@param text string
----@param opts? perigee.EncodeOptions
----@return integer[]? ids
----@return string? message
----@return perigee.Code? code
-function Tokenizer:encode(text, opts) end
-
----@param ids integer[]
----@param opts? perigee.DecodeOptions
----@return string? text
----@return string? message
----@return perigee.Code? code
-function Tokenizer:decode(ids, opts) end
-
----@param opts? perigee.DecodeOptions
----@return perigee.Stream? stream
----@return string? message
----@return perigee.Code? code
-function Tokenizer:stream(opts) end
-
----@return perigee.TokenizerInfo? info
----@return string? message
----@return perigee.Code? code
-function Tokenizer:info() end
-
----@param id integer
----@return string? text
----@return string? message
----@return perigee.Code? code
-function Tokenizer:token_text(id) end
-
----@param id integer
----@return boolean? ends
----@return string? message
----@return perigee.Code? code
-function Tokenizer:is_end(id) end
-
----@param name? string
----@return string? source
----@return string? message
----@return perigee.Code? code
-function Tokenizer:chat_template(name) end
-
----@return boolean
-function Tokenizer:close() end
-
----@class perigee.Stream
----@field tokenizer perigee.Tokenizer
-local Stream = {}
-
----@param id integer
----@return string? text
----@return string? message
----@return perigee.Code? code
-function Stream:push(id) end
-
----@return string? text
----@return string? message
----@return perigee.Code? code
-function Stream:rest() end

@@ -1,8 +1,21 @@
--- Parts that the expressions of all packs may use as `<name>`; a pack's own parts of the same name come first.
+-- luacheck: no max line length
+-- What the packs of this folder share, and how a pack is written.
 --
--- ask, zask: somebody wants something done, or offers to show how it is done; what wants it prevented, reported or
--- treated is left out. gap, zgap: some words of the same sentence. trade, ztrade: something is offered or looked for.
--- context, zcontext: reports, law, medicine, history; packs allow what stands behind them in one sentence.
+-- A pack is a file NAME.lua that returns a table, and nothing is in reach of it: data, no code.
+--    category, title      for events and lists
+--    parts                pieces of expressions that its expressions use as <name> (small letters, digits, _); a pack's own
+--                         part hides one of the same name from here
+--    zh, en               per language: words = {...}, found as they stand, whole words where letters have borders;
+--                         regex = {...} for libpcre2 (no capturing groups); allow = { words = {...}, regex = {...} }: what
+--                         lies inside such a span is harmless. Letter case and full width do not matter: write half width
+-- To change one, copy the file into a folder of yours and say perigee.filter.pack(name, { folder = "app/packs" }). To add
+-- to what is allowed without a copy: { allow = {...} }. Bound every repetition, since text that could still become a match
+-- is held back. Expressions that begin with the same parts (<ask><gap>) are made one and cost little more than one.
+--
+-- ask, zask: somebody wants something done, or offers to show how it is done; what wants it prevented, reported or treated
+-- is left out. gap, near, zgap, znear: some words of the same sentence. trade, ztrade: something is offered or looked for.
+-- context, zcontext: reports, law, medicine, history; what follows them in one sentence is allowed. after, zafter: none
+-- of these follows.
 return {
    gap = [[[^.!?\n]{0,40}?]],
    near = [[[^.!?\n]{0,18}?]],

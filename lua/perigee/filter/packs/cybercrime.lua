@@ -1,3 +1,4 @@
+-- luacheck: no max line length
 -- Attacks on computers, accounts and networks; trade in stolen data; how a pack is written: common.lua here.
 return {
    category = "cybercrime",

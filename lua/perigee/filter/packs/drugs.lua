@@ -1,3 +1,4 @@
+-- luacheck: no max line length
 -- Illegal drugs: making, getting, selling, hiding them; how a pack is written: common.lua here.
 return {
    category = "drugs",

@@ -1,3 +1,4 @@
+-- luacheck: no max line length
 -- Explosives; chemical, biological, radiological and nuclear weapons; how a pack is written: common.lua here.
 return {
    category = "explosives",

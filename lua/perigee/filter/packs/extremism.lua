@@ -1,3 +1,4 @@
+-- luacheck: no max line length
 -- Terrorism, extremism, violent overthrow and secession; how a pack is written: common.lua here.
 return {
    category = "extremism",

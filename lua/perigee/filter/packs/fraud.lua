@@ -1,3 +1,4 @@
+-- luacheck: no max line length
 -- Fraud and scams, forged papers and money, laundering; how a pack is written: common.lua here.
 return {
    category = "fraud",

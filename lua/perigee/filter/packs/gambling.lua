@@ -1,3 +1,4 @@
+-- luacheck: no max line length
 -- Illegal gambling: offers, running it, cheating at it; how a pack is written: common.lua here.
 return {
    category = "gambling",

@@ -1,3 +1,4 @@
+-- luacheck: no max line length
 -- Threats, insults, extortion, stalking and the exposure of people; how a pack is written: common.lua here.
 return {
    category = "harassment",

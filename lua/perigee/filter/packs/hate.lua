@@ -1,3 +1,4 @@
+-- luacheck: no max line length
 -- Hatred of groups and discrimination; how a pack is written: common.lua here.
 -- No list of slurs comes with it: what is said about a group counts, and those who want a list add words.
 return {

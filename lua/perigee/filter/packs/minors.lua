@@ -1,3 +1,4 @@
+-- luacheck: no max line length
 -- Sexual exploitation of minors, grooming and trafficking; how a pack is written: common.lua here.
 -- Only forms of request and offer stand here, and they are meant to be met widely: block, and look at what was flagged.
 return {

@@ -1,3 +1,4 @@
+-- luacheck: no max line length
 -- Personal data and secrets, for perigee.filter.pack "pii" (all kinds) or "pii.card", "pii.id", ... (one).
 --
 -- A plain Lua table: copy this file into a folder of yours, change it, and hand the folder over:

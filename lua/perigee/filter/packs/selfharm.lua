@@ -1,3 +1,4 @@
+-- luacheck: no max line length
 -- Suicide, self-harm and eating disorders; how a pack is written: common.lua here.
 -- An operator may want `flag`, or a function that answers with a crisis line, rather than `block` for this one.
 return {

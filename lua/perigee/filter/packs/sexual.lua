@@ -1,3 +1,4 @@
+-- luacheck: no max line length
 -- Sexual content between adults and sexual services; how a pack is written: common.lua here.
 return {
    category = "sexual",

@@ -1,3 +1,4 @@
+-- luacheck: no max line length
 -- Violence and weapons; how a pack is written: common.lua here.
 return {
    category = "violence",
