@@ -455,7 +455,8 @@ typedef struct pg_admit_view {
     int32_t id, tenant;
     int32_t n_prompt, max_new, priority;
     int32_t waiting, running; /* requests */
-    int32_t kv_pages_free, kv_pages; /* those that only earlier prompts are kept in count as free */
+    int32_t kv_pages_free;    /* those in which only earlier prompts are kept count as free */
+    int32_t kv_pages;
     int32_t verdict; /* out: 1, as it begins: start; 0: wait, asked again before the next step; -1: refuse, for why */
     char why[128];   /* out: terminated, the text of its fail event */
 } pg_admit_view;

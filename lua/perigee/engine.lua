@@ -454,6 +454,9 @@ function Engine:close()
    return true
 end
 
+-- It also runs as a finalizer, where LuaJIT 2.1 may leave a compiled loop over pairs at its first turn for ever.
+jit.off(Engine.close)
+
 function Engine:__tostring()
    local info = self:info()
    if not info then return "perigee.engine (closed)" end
