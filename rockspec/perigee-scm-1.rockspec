@@ -18,7 +18,7 @@ build = {
       BUILD = "build-rock",                             -- apart from what `make` built here with other flags
       CC = "$(CC)",
       CFLAGS = "",                                      -- the Makefile's own; LuaRocks would set -O2
-      LUAINC = "-I$(LUA_INCDIR)",
+      CPPFLAGS = "-I$(LUA_INCDIR)",                     -- after the Makefile's own: LuaRocks may know those of Lua 5.1
    },
    build_target = "all",
    install_target = "install-module",

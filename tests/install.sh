@@ -10,8 +10,6 @@ prefix=$stage/opt/perigee
 suite=install
 . tests/checks.sh
 
-# The stage stands for another machine's root: pkg-config is told so, everything else must cope with having been moved.
-export PKG_CONFIG_PATH=$prefix/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$stage
 unset PERIGEE_MODEL LUA_PATH LUA_CPATH LD_LIBRARY_PATH
 model=$prefix/share/perigee/models/perigee-voices.q8_0.gguf
 tell='local perigee = require "perigee"
@@ -48,6 +46,9 @@ readme() {
 leaves_nothing() { make uninstall DESTDIR="$stage" PREFIX=/opt/perigee && [ -z "$(find "$prefix" -type f -o -type l)" ]; }
 
 check "make install" make install DESTDIR="$stage" PREFIX=/opt/perigee
+# The stage stands for another machine's root: pkg-config is told so (make was not:
+# it asks for LuaJIT of this one), everything else must cope with having been moved.
+export PKG_CONFIG_PATH=$prefix/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$stage
 check "the module opens the bundled model" module
 check "the command through links" command_links
 check "the command passes a failure on" status_passes
