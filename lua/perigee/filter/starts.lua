@@ -22,21 +22,25 @@ M.CALL = CALL
 local UNKNOWN = -1
 local START = 256                    -- instead of the byte before: there is none
 
-local MAX_NODES, MAX_STATES, MAX_LIST = 60000, 1000, 4000
+local MAX_NODES, MAX_STATES, MAX_LIST = 60000, 2000, 4000
 
 local ints = ffi.typeof "int32_t[?]"
 local octets = ffi.typeof "uint8_t[?]"
 
--- Building: nodes are made from the back, so that each is given what follows it.
+-- Building: nodes are made from the back, so that each is given what follows it, and only when a text comes to them:
+-- a node that is "later" stands for a tree and what follows it.
 
 local Builder = {}
 Builder.__index = Builder
 
 function Builder:node(node)
    local n = #self.nodes + 1
-   if n > MAX_NODES then error({ large = true }, 0) end
    self.nodes[n], node.id = node, n
    return node
+end
+
+function Builder:later(tree, follows, from)
+   return self:node { kind = "later", tree = tree, follows = follows, from = from }
 end
 
 -- One byte of some; on another byte it goes on at `other`, if given.
@@ -94,8 +98,12 @@ end
 
 local BUILD = {}
 
-function Builder:build(tree, follows)
-   return BUILD[tree.kind](self, tree, follows)
+-- What a node that is later stands for; `from` tells how much of its tree is done with.
+function Builder:built(node)
+   if not node.made then
+      node.made = #self.nodes > MAX_NODES and self.open or BUILD[node.tree.kind](self, node.tree, node.follows, node.from)
+   end
+   return node.made
 end
 
 function BUILD.open(self) return self.open end
@@ -112,43 +120,40 @@ function BUILD.text(self, tree, follows)
    return follows
 end
 
-function BUILD.sequence(self, tree, follows)
-   for i = #tree, 1, -1 do follows = self:build(tree[i], follows) end
-   return follows
+function BUILD.sequence(self, tree, follows, from)
+   from = from or 1
+   if from > #tree then return follows end
+   return self:later(tree[from], from < #tree and self:later(tree, follows, from + 1) or follows)
 end
 
 function BUILD.choice(self, tree, follows)
    local list = {}
-   for i, one in ipairs(tree) do list[i] = self:build(one, follows) end
+   for i, one in ipairs(tree) do list[i] = self:later(one, follows) end
    return self:split(list)
 end
 
-BUILD["repeat"] = function(self, tree, follows)
-   local made = follows
-   if tree.max == math.huge then
-      made = self:node { kind = "split", follows }
-      made[2] = self:build(tree[1], made)
-   else
-      for _ = tree.min + 1, tree.max do made = self:split { self:build(tree[1], made), follows } end
+BUILD["repeat"] = function(self, tree, follows, from)
+   from = from or 0
+   if from >= tree.max then return follows end
+   if from >= tree.min and tree.max == math.huge then
+      local loop = self:node { kind = "split", follows }
+      loop[2] = self:later(tree[1], loop)
+      return loop
    end
-   for _ = 1, tree.min do made = self:build(tree[1], made) end
-   return made
+   local once = self:later(tree[1], self:later(tree, follows, from + 1))
+   return from < tree.min and once or self:split { once, follows }
 end
 
 -- While the run goes on and the text ends there, it is not known what comes; behind the run, nothing is known here.
-function BUILD.ahead(self, tree)
-   local made = self.open
-   for _ = 1, tree.max do made = self:set(tree.set, made, self.open) end
-   return made
+function BUILD.ahead(self, tree, _, from)
+   from = from or 0
+   if from >= tree.max then return self.open end
+   return self:set(tree.set, self:later(tree, self.open, from + 1), self.open)
 end
 
 function BUILD.call(self, tree, follows)
-   local name = tree.name
-   if not tree.names[name] or self.calling[name] then return self.open end
-   self.calling[name] = true
-   local made = self:build(tree.names[name], follows)
-   self.calling[name] = nil
-   return made
+   local named = tree.names[tree.name]
+   return named and self:later(named, follows) or self.open
 end
 
 -- Making states. A state is a list of nodes that take a byte, each sure or not: 2 * id, or 2 * id + 1 when unsure.
@@ -159,6 +164,7 @@ WORD[START] = false                  -- bytes beyond ASCII: nil, unknown
 
 -- Whether a condition holds: true, false or nil, unknown.
 local function holds(node, before)
+   if not before then return nil end
    if before == START then return node.negated end
    local set = node.set
    local inside
@@ -168,8 +174,9 @@ local function holds(node, before)
    return inside ~= node.negated
 end
 
--- Add a node and what is reached from it without a byte, where `before` is the last byte.
+-- Add a node and what is reached from it without a byte, where `before` is the last byte, if that is known.
 local function reach(self, list, mark, node, unsure, before)
+   while node.kind == "later" do node = self.builder:built(node) end
    local kind = node.kind
    if kind == "never" then return end
    local key = 2 * node.id
@@ -194,7 +201,7 @@ local function state_of(self, list, before)
    if list.open or #list > MAX_LIST then return CALL end
    if #list == 0 then return DEAD end
    table.sort(list)
-   local key = table.concat(list, ",") .. (list.border and "/" .. before or "")
+   local key = table.concat(list, ",") .. (list.border and "/" .. tostring(WORD[before]) or "")
    local state = self.known[key]
    if state then return state end
    if self.states == MAX_STATES then return CALL end
@@ -240,9 +247,9 @@ local function move(self, state, b)
       if node.kind == "border" then
          local left, right = WORD[before], WORD[b]
          if left == nil or right == nil then
-            reach(self, now, mark, node.follows, true, before)
+            reach(self, now, mark, node.follows, true, nil)
          elseif left ~= right then
-            reach(self, now, mark, node.follows, unsure, before)
+            reach(self, now, mark, node.follows, unsure, nil)
          end
          if now.open then return CALL end
       elseif node.set[b] then
@@ -259,15 +266,11 @@ end
 -- @tparam table tree of @{perigee.filter.syntax}
 -- @treturn ?table nil when it would tell nothing
 function M.build(tree)
-   local builder = setmetatable({ nodes = {}, calling = {} }, Builder)
+   local builder = setmetatable({ nodes = {} }, Builder)
    builder.open = builder:node { kind = "open" }
-   local fine, first = pcall(builder.build, builder, tree, builder.open)
-   if not fine then
-      if type(first) == "table" and first.large then return nil end
-      error(first, 0)
-   end
    local self = {
-      nodes = builder.nodes, first = first, known = {}, lists = {}, before = {},
+      builder = builder, nodes = builder.nodes, first = builder:later(tree, builder.open), known = {}, lists = {},
+      before = {},
       states = 2, room = 8, moves = ints(8 * 256), sure = octets(8), roots = ints(257),
    }
    for before = 0, START do self.roots[before] = UNKNOWN end

@@ -254,6 +254,19 @@ function Parser:choice()
    return list
 end
 
+-- Groups that call themselves are open.
+local function cut_circles(tree, seen)
+   if tree.kind == "call" then
+      local name, names = tree.name, tree.names
+      if seen[name] == "inside" then names[name] = OPEN end
+      if seen[name] or not names[name] then return end
+      seen[name] = "inside"
+      cut_circles(names[name], seen)
+      seen[name] = "done"
+   end
+   for _, part in ipairs(tree) do cut_circles(part, seen) end
+end
+
 --- Read an expression that libpcre2 has compiled.
 -- @tparam string source
 -- @tparam boolean fold letter case does not matter
@@ -262,7 +275,10 @@ end
 function M.read(source, fold, members)
    local self = setmetatable({ source = source, at = 1, fold = fold or false, members = members, names = {} }, Parser)
    local fine, tree = pcall(self.choice, self)
-   if fine and self.at > #source then return tree end
+   if fine and self.at > #source then
+      cut_circles(tree, {})
+      return tree
+   end
    if not fine and type(tree) ~= "table" then error(tree, 0) end
    return nil
 end
