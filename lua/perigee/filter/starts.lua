@@ -17,6 +17,8 @@ local band, lshift = bit.band, bit.lshift
 
 local M = {}
 
+jit.off(true, true)                  -- but for walk: states are made once, and traces would crowd out those of streams
+
 local DEAD, CALL = 0, 1
 M.CALL = CALL
 local UNKNOWN = -1
@@ -278,11 +280,33 @@ function M.build(tree)
    return self
 end
 
--- One step that is not known yet.
-local function learn(self, state, b)
-   local to = move(self, state, b)
-   self.moves[256 * state + b] = to
-   return to
+-- Walk as far as states are known: one flat loop, for the compiler's sake.
+local function run(moves, roots, data, i, n, before, state, at)
+   while true do
+      if state > CALL then
+         if at >= n then break end
+         local to = moves[lshift(state, 8) + data[at]]
+         if to == UNKNOWN then break end
+         state, at = to, at + 1
+      elseif state == DEAD then
+         before, i = data[i], i + 1
+         if i >= n then break end
+         state, at = roots[before], i
+      else
+         break
+      end
+   end
+   return i, before, state, at
+end
+jit.on(run)
+
+-- Make the state that a walk met and that is not there yet.
+local function learn(self, data, before, state, at)
+   if state == UNKNOWN then
+      self.roots[before] = enter(self, before)
+   else
+      self.moves[lshift(state, 8) + data[at]] = move(self, state, data[at])
+   end
 end
 
 --- Walk from places until something can begin at one, or the text ends.
@@ -296,33 +320,16 @@ end
 -- @treturn number index of the place; n: nothing begins
 -- @treturn number CALL, or the state of the walk at the text's end
 function M.walk(self, data, i, n, before, state, at)
-   local moves, roots = self.moves, self.roots
-   if state == DEAD then
-      if i >= n then return n, DEAD end
-      state, at = roots[before], i
-   end
+   if i >= n then return n, DEAD end
+   if state == DEAD then state, at = self.roots[before], i end
    while true do
-      if state < DEAD then
-         state = enter(self, before)
-         roots[before] = state
-         moves = self.moves
-      elseif state > CALL then
-         if at >= n then return i, state end
-         local to = moves[lshift(state, 8) + data[at]]
-         if to == UNKNOWN then
-            to = learn(self, state, data[at])
-            moves = self.moves
-         end
-         state, at = to, at + 1
-      elseif state == CALL then
-         return i, CALL
-      else
-         before, i = data[i], i + 1
-         if i >= n then return n, DEAD end
-         state, at = roots[before], i
-      end
+      i, before, state, at = run(self.moves, self.roots, data, i, n, before, state, at)
+      if state == DEAD or state == CALL or state > CALL and at >= n then return i, state end
+      learn(self, data, before, state, at)
+      if state == UNKNOWN then state = self.roots[before] end
    end
 end
+jit.on(M.walk)
 
 M.START = START
 

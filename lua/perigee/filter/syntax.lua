@@ -9,6 +9,8 @@
 -- @local
 local M = {}
 
+jit.off(true, true)                  -- it runs once an expression: traces would crowd out those of streams
+
 local Parser = {}
 Parser.__index = Parser
 
