@@ -39,7 +39,8 @@ local CASELESS, DUPNAMES, UCP, UTF, NEVER_C, INVALID_UTF = 0x8, 0x40, 0x20000, 0
 local NOTEMPTY, PARTIAL_HARD, ANCHORED = 0x4, 0x20, 0x80000000
 local JIT_COMPLETE, JIT_PARTIAL_HARD = 1, 4
 local NOMATCH, PARTIAL = -1, -2
-local INFO_LOOKBEHIND = 15
+local INFO_FIRST_TYPE, INFO_LOOKBEHIND = 6, 15
+local AT_LINES = 2          -- only starts of lines are tried, as for .*
 
 -- Backtracking that one search may do: about a tenth of a second at worst.
 local MATCH_LIMIT, DEPTH_LIMIT, HEAP_KIB = 1000000, 1000, 20000
@@ -122,11 +123,15 @@ end
 
 -- Compile what will be searched for: where it can be told where it begins, libpcre2 is asked about single places.
 local function program_of(source, ignore_case)
-   local tree = syntax.read(source, ignore_case, members)
+   local program, message = compile(source, ignore_case)
+   if not program then return nil, message end
+   local first = ffi.new "uint32_t[1]"
+   library.pcre2_pattern_info_8(program.code, INFO_FIRST_TYPE, first)
+   local tree = first[0] ~= AT_LINES and syntax.read(source, ignore_case, members)
    local automaton = tree and starts.build(tree)
-   local program, message = compile(source, ignore_case, automaton)
-   if program then program.starts = automaton or false end
-   return program, message
+   if automaton then program = assert(compile(source, ignore_case, true)) end
+   program.starts = automaton or false
+   return program
 end
 
 --- What an expression stands for that means itself.

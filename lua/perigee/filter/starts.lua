@@ -148,7 +148,7 @@ end
 
 -- While the run goes on and the text ends there, it is not known what comes; behind the run, nothing is known here.
 function BUILD.ahead(self, tree, _, from)
-   from = from or 0
+   if not from then return self:node { kind = "ahead", follows = self:later(tree, self.open, 0) } end
    if from >= tree.max then return self.open end
    return self:set(tree.set, self:later(tree, self.open, from + 1), self.open)
 end
@@ -186,6 +186,8 @@ local function reach(self, list, mark, node, unsure, before)
    mark[unsure and key + 1 or key] = true
    if kind == "split" then
       for i = 1, #node do reach(self, list, mark, node[i], unsure, before) end
+   elseif kind == "ahead" then
+      reach(self, list, mark, node.follows, unsure, before)
    elseif kind == "unsure" then
       reach(self, list, mark, node.follows, true, before)
    elseif kind == "behind" then
@@ -264,6 +266,20 @@ local function move(self, state, b)
    return state_of(self, list, b)
 end
 
+-- Whether something must be looked at, or nothing is known, before any byte is taken. libpcre2 knows some bytes that no
+-- match begins with, but does not use that when it is asked about one place, and would hold back more.
+local function open_at_once(self, node, seen)
+   while node.kind == "later" do node = self.builder:built(node) end
+   if node.kind == "open" or node.kind == "ahead" then return true end
+   if seen[node] or node.kind == "bytes" or node.kind == "never" then return false end
+   seen[node] = true
+   if node.follows and open_at_once(self, node.follows, seen) then return true end
+   for i = 1, #node do
+      if open_at_once(self, node[i], seen) then return true end
+   end
+   return false
+end
+
 --- Build an automaton.
 -- @tparam table tree of @{perigee.filter.syntax}
 -- @treturn ?table nil when it would tell nothing
@@ -276,7 +292,7 @@ function M.build(tree)
       states = 2, room = 8, moves = ints(8 * 256), sure = octets(8), roots = ints(257),
    }
    for before = 0, START do self.roots[before] = UNKNOWN end
-   if enter(self, START) == CALL then return nil end
+   if open_at_once(self, self.first, {}) then return nil end
    return self
 end
 
