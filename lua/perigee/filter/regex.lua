@@ -213,6 +213,16 @@ local function ask(self, from, final)
    return rc ~= NOMATCH
 end
 
+--- The text was walked along to its end, and nothing is known to match.
+-- @tparam number place from which it may still match
+-- @tparam number state of the walk from there, if there is one
+function Search:quiet(place, state)
+   local stop = self.tape.stop
+   if stop - place > M.HOLD then return end                      -- the search itself will say so
+   self.pos, self.hold, self.seen = place, place, stop
+   self.place, self.state, self.at = place, state, stop
+end
+
 -- Walk to the places where a match can begin and ask about those.
 local function walk(self, final)
    local tape, automaton = self.tape, self.starts
@@ -226,8 +236,8 @@ local function walk(self, final)
       place = base + i
       if place >= stop then break end
       if state ~= starts.CALL and not final and automaton.sure[state] == 1 then
+         self:quiet(place, state)
          self.pos, self.hold = place, place
-         self.place, self.state, self.at = place, state, stop
          return
       end
       if ask(self, place, final) then return end

@@ -347,6 +347,43 @@ function M.walk(self, data, i, n, before, state, at)
 end
 jit.on(M.walk)
 
+--- Walk for many searches at once, in one flat loop: those that find nothing out of the ordinary are brought to the
+-- text's end, the others stay as they are.
+-- @tparam {search,...} list of @{perigee.filter.regex}, with automata
+function M.walk_all(list)
+   local k, state, i, at, n, base, search = 0, UNKNOWN, 0, 0, 0, 0, nil
+   local moves, roots, data
+   while true do
+      if state > CALL and at < n then
+         state, at = moves[lshift(state, 8) + data[at]], at + 1
+      elseif state == DEAD and i + 1 < n then
+         i, at = i + 1, i + 1
+         state = roots[data[i - 1]]
+      else
+         if state == DEAD then
+            search:quiet(base + n, DEAD)
+         elseif state > CALL and search.starts.sure[state] == 1 then
+            search:quiet(base + i, state)
+         end
+         k = k + 1
+         search = list[k]
+         if not search then return end
+         local tape, automaton, pos = search.tape, search.starts, search.pos
+         base, data = tape.base, tape.data
+         n, i = tape.stop - base, pos - base
+         moves, roots = automaton.moves, automaton.roots
+         if search.first >= 0 or i >= n or search.seen == tape.stop then
+            state = UNKNOWN
+         elseif search.place == pos then
+            state, at = search.state, search.at - base
+         else
+            state, at = roots[i > 0 and data[i - 1] or START], i
+         end
+      end
+   end
+end
+jit.on(M.walk_all)
+
 M.START = START
 
 return M
