@@ -3,8 +3,6 @@
 local ffi = require "ffi"
 local perigee = require "perigee"
 local regex = require "perigee.filter.regex"                 -- declares libpcre2's functions
-local starts = require "perigee.filter.starts"
-local syntax = require "perigee.filter.syntax"
 
 local pcre2 = ffi.load "libpcre2-8.so.0"
 local UTF, UCP, INVALID_UTF, CASELESS, NOTEMPTY, PARTIAL_HARD = 0x80000, 0x20000, 0x4000000, 0x8, 0x4, 0x20
@@ -44,10 +42,10 @@ end
 local function pick(list) return list[math.random(#list)] end
 
 local ATOMS = {
-   "a", "b", "k", "S", "1", " ", "\\.", "好", "人", "é", "[ab]", "[^a. ]", "[a-k1]", "[好a]", "[^好]", "\\d", "\\w", "\\s", "\\W",
-   ".", "\\b", "\\B", "[\\d_]", "(?i)K", "(?i:s|é)", "(?=a)", "(?!b)", "(?<=a)", "(?<!b)", "(?<![a1])", "(?<!ab)", "(?!.{0,2}b)",
-   "(?![^. ]{0,3}a)", "(?!.{0,2}b|[a ]{0,3}k)", "(?=[ab]{0,2}$)", "(?:)", "(?>a|ab)", "a++", "$", "^", "[[:alpha:]]", "\\x{61}", "\\p{Han}",
-   "ab", "abk", "好人",
+   "a", "b", "k", "S", "1", " ", "\\.", "好", "人", "é", "[ab]", "[^a. ]", "[a-k1]", "[好a]", "[^好]", "\\d", "\\w",
+   "\\s", "\\W", ".", "\\b", "\\B", "[\\d_]", "(?i)K", "(?i:s|é)", "(?=a)", "(?!b)", "(?<=a)", "(?<!b)", "(?<![a1])", "(?<!ab)",
+   "(?!.{0,2}b)", "(?![^. ]{0,3}a)", "(?!.{0,2}b|[a ]{0,3}k)", "(?=[ab]{0,2}$)", "(?:)", "(?>a|ab)", "a++", "$", "^",
+   "[[:alpha:]]", "\\x{61}", "\\p{Han}", "ab", "abk", "好人",
 }
 local SIGNS = { "?", "*", "+", "{2}", "{0,2}", "{1,3}", "??", "{0,3}?", "{2,}", "?+" }
 
@@ -97,7 +95,9 @@ local function compare(source, ignore_case, pieces)
       out = out .. assert(stream:push(pieces[n]))
       local text = whole(pieces, n)
       local expected = released(code, text, false)
-      if out ~= expected then assert.same({ expected, source, text, ignore_case }, { out, source, text, ignore_case }) end
+      if out ~= expected then
+         assert.same({ expected, source, text, ignore_case }, { out, source, text, ignore_case })
+      end
    end
    out = out .. assert(stream:finish())
    local text = whole(pieces, #pieces)
@@ -108,9 +108,9 @@ end
 
 describe("an expression's beginnings", function()
    it("change nothing of what is found and held back", function()
-      math.randomseed(tonumber(os.getenv "SEED") or 11)
+      math.randomseed(11)
       local walked = 0
-      local rounds = tonumber(os.getenv "ROUNDS") or 1500
+      local rounds = 1200
       for _ = 1, rounds do
          local source, ignore_case = expression(2), math.random() < 0.4
          if not regex.literal(source) and pcall(compile, source, ignore_case) then
@@ -122,5 +122,3 @@ describe("an expression's beginnings", function()
       assert.is_true(walked > rounds / 4)
    end)
 end)
-
-return { starts, syntax }

@@ -179,7 +179,8 @@ function M.start(program, tape)
       pos = 0,              -- no match that counts begins before
       hold = 0, seen = -1,
       first = -1, stop = -1,
-      place = -1, state = 0, at = 0,       -- where a walk along the beginning of a match waits for more, and how far it is
+      place = -1,           -- where a walk along the beginning of a match waits for more,
+      state = 0, at = 0,    -- and how far it is
    }, Search)
 end
 
@@ -220,7 +221,7 @@ function Search:quiet(place, state)
    local stop = self.tape.stop
    if stop - place > M.HOLD then return end                      -- the search itself will say so
    self.pos, self.hold, self.seen = place, place, stop
-   self.place, self.state, self.at = place, state, stop
+   self.place, self.state, self.at = place < stop and place or -1, state, stop
 end
 
 -- Walk to the places where a match can begin and ask about those.

@@ -10,7 +10,7 @@
 local ffi = require "ffi"
 local bit = require "bit"
 local fold = require "perigee.filter.fold"
-local starts = require "perigee.filter.starts"
+local beginnings = require "perigee.filter.starts"
 local words = require "perigee.filter.words"
 local Finder = require "perigee.filter.finder"
 local Tape = require "perigee.filter.tape"
@@ -122,10 +122,11 @@ local function enqueue(self, match, rank)
    table.insert(queue, i + 1, match)
 end
 
--- Most tokens begin and end nothing: matchers that can be walked are, all of a kind in one go, before filters are asked.
+-- Most tokens begin and end nothing: matchers that can be walked are, all of a kind in one go, before filters are
+-- asked.
 local function walk(self)
    if #self.walkers > 0 then words.walk_all(self.walkers) end
-   if #self.searches > 0 then starts.walk_all(self.searches) end
+   if #self.searches > 0 then beginnings.walk_all(self.searches) end
 end
 
 -- Ask all filters; returns the place before which no match begins that is not known.

@@ -13,7 +13,7 @@
 local ffi = require "ffi"
 local bit = require "bit"
 
-local band, lshift = bit.band, bit.lshift
+local lshift = bit.lshift
 
 local M = {}
 
@@ -103,7 +103,8 @@ local BUILD = {}
 -- What a node that is later stands for; `from` tells how much of its tree is done with.
 function Builder:built(node)
    if not node.made then
-      node.made = #self.nodes > MAX_NODES and self.open or BUILD[node.tree.kind](self, node.tree, node.follows, node.from)
+      local build = #self.nodes > MAX_NODES and BUILD.open or BUILD[node.tree.kind]
+      node.made = build(self, node.tree, node.follows, node.from)
    end
    return node.made
 end

@@ -110,8 +110,8 @@ function Parser:escape()
    self.at = at + 2
    if c == "N" and source:find("^{U", at + 2) then give_up "code" end
    if c == "b" then return { kind = "border" } end
-   if c:find "[BAG]" then return UNSURE end
-   if c:find "[zZRX]" then return OPEN end
+   if c:find "[AG]" then return UNSURE end
+   if c:find "[BzZRX]" then return OPEN end
    if c == "d" then
       local leads = {}
       add_leads(leads, DIGIT)

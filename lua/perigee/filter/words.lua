@@ -172,7 +172,7 @@ end
 -- others stay as they are.
 -- @tparam {walker,...} list
 function M.walk_all(list)
-   local k, i, n, node, slot, base, walker = 0, 0, -1, 0, -1, 0, nil
+   local k, i, n, node, slot, base = 0, 0, -1, 0, -1, 0
    local key, value, mask, suffix, outs, starts, data
    while true do
       if i < n then
@@ -193,9 +193,9 @@ function M.walk_all(list)
             end
          end
       else
-         if n >= 0 then walker.pos, walker.node = base + n, node end
+         if n >= 0 then list[k].pos, list[k].node = base + n, node end
          k = k + 1
-         walker = list[k]
+         local walker = list[k]
          if not walker then return end
          local auto, tape = walker.auto, walker.tape
          key, value, mask, suffix = auto.key, auto.value, auto.mask, auto.suffix
