@@ -12,6 +12,9 @@ local words = require "perigee.filter.words"
 local Finder = {}
 Finder.__index = Finder
 
+-- What is allowed is looked for when something is found, or when so many bytes have come.
+local LAG = 1024
+
 local START = { words = words.start, regex = regex.start, window = window.start }
 
 local function start(programs, tapes)
@@ -132,12 +135,20 @@ function Finder:seek(final)
       self.hold = only.tape:raw(only.hold)
       return nil
    end
-   if self.allow then advance_allowed(self, final) end
+   local looked = not self.allow
+   if not looked and self.raw.stop - self.allow_hold > LAG then
+      advance_allowed(self, final)
+      looked = true
+   end
    while true do
       local hold, first, stop, who = best(self, final)
       if not first or first >= hold then
          self.hold = hold
          return nil
+      end
+      if not looked then
+         advance_allowed(self, final)
+         looked = true
       end
       if allowed(self, first, stop) then
          veto(who, first, stop)

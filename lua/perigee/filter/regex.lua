@@ -9,6 +9,8 @@
 -- @local
 local ffi = require "ffi"
 local bit = require "bit"
+local starts = require "perigee.filter.starts"
+local syntax = require "perigee.filter.syntax"
 
 local M = {}
 
@@ -34,10 +36,11 @@ int pcre2_match_8(const pcre2_code_8 *code, const uint8_t *text, size_t n, size_
 if not pcall(ffi.typeof, "pcre2_code_8") then ffi.cdef(DECLARATIONS) end    -- declared before, by whomever
 
 local CASELESS, DUPNAMES, UCP, UTF, NEVER_C, INVALID_UTF = 0x8, 0x40, 0x20000, 0x80000, 0x100000, 0x4000000
-local NOTEMPTY, PARTIAL_HARD = 0x4, 0x20
+local NOTEMPTY, PARTIAL_HARD, ANCHORED = 0x4, 0x20, 0x80000000
 local JIT_COMPLETE, JIT_PARTIAL_HARD = 1, 4
 local NOMATCH, PARTIAL = -1, -2
-local INFO_LOOKBEHIND = 15
+local INFO_FIRST_TYPE, INFO_LOOKBEHIND = 6, 15
+local AT_LINES = 2          -- only starts of lines are tried, as for .*
 
 -- Backtracking that one search may do: about a tenth of a second at worst.
 local MATCH_LIMIT, DEPTH_LIMIT, HEAP_KIB = 1000000, 1000, 20000
@@ -69,9 +72,10 @@ local function error_text(code)
    return ffi.string(text)
 end
 
-local function compile(source, ignore_case)
+local function compile(source, ignore_case, anchored)
    local code, at = ffi.new "int[1]", ffi.new "size_t[1]"
    local options = bit.bor(UTF, UCP, NEVER_C, INVALID_UTF, DUPNAMES, ignore_case and CASELESS or 0)
+      + (anchored and ANCHORED or 0)
    local compiled = library.pcre2_compile_8(source, #source, options, code, at, nil)
    if compiled == nil then
       return nil, ("%s at byte %d of %q"):format(error_text(code[0]), tonumber(at[0]) + 1, source)
@@ -100,6 +104,36 @@ local function plain(source)
    return true
 end
 
+local known = {}
+
+-- The ASCII characters of a set: { [code] = true, ... }.
+local function members(source, ignore_case)
+   local key = (ignore_case and "i" or " ") .. source
+   if known[key] then return known[key] end
+   local program, message = compile("(?:" .. source .. ")\\z", ignore_case, true)
+   if not program then error(message, 0) end
+   local list, text = {}, ffi.new "uint8_t[1]"
+   for c = 0, 127 do
+      text[0] = c
+      if library.pcre2_match_8(program.code, text, 1, 0, 0, data, context) >= 0 then list[c] = true end
+   end
+   known[key] = list
+   return list
+end
+
+-- Compile what will be searched for: where it can be told where it begins, libpcre2 is asked about single places.
+local function program_of(source, ignore_case)
+   local program, message = compile(source, ignore_case)
+   if not program then return nil, message end
+   local first = ffi.new "uint32_t[1]"
+   library.pcre2_pattern_info_8(program.code, INFO_FIRST_TYPE, first)
+   local tree = first[0] ~= AT_LINES and syntax.read(source, ignore_case, members)
+   local automaton = tree and starts.build(tree)
+   if automaton then program = assert(compile(source, ignore_case, true)) end
+   program.starts = automaton or false
+   return program
+end
+
 --- What an expression stands for that means itself.
 -- @tparam string source
 -- @treturn ?string nil when it means more
@@ -119,13 +153,13 @@ function M.build(list, ignore_case)
    local programs, together = {}, {}
    for _, source in ipairs(list) do
       local program
-      program, message = compile(source, ignore_case)
+      program, message = program_of(source, ignore_case)
       if not program then return nil, message, "invalid" end
       if plain(source) then together[#together + 1] = "(?:" .. source .. ")" else programs[#programs + 1] = program end
    end
    if #together > 0 then
       local program
-      program, message = compile("(?|" .. table.concat(together, "|") .. ")", ignore_case)
+      program, message = program_of("(?|" .. table.concat(together, "|") .. ")", ignore_case)
       if not program then return nil, message, "invalid" end
       programs[#programs + 1] = program
    end
@@ -141,17 +175,19 @@ Search.__index = Search
 -- @treturn search
 function M.start(program, tape)
    return setmetatable({
-      code = program.code, behind = program.behind, tape = tape,
+      code = program.code, behind = program.behind, starts = program.starts, tape = tape,
       pos = 0,              -- no match that counts begins before
       hold = 0, seen = -1,
       first = -1, stop = -1,
+      place = -1,           -- where a walk along the beginning of a match waits for more,
+      state = 0, at = 0,    -- and how far it is
    }, Search)
 end
 
 --- Forget everything from a place on and search from there.
 -- @tparam number place
 function Search:restart(place)
-   self.pos, self.hold, self.seen, self.first = place, place, -1, -1
+   self.pos, self.hold, self.seen, self.first, self.place = place, place, -1, -1, -1
 end
 
 local function fail(self, rc)
@@ -159,14 +195,9 @@ local function fail(self, rc)
       error_text(rc), self.tape.stop - self.pos), 0)
 end
 
-local function search(self, final)
+-- What libpcre2 finds from a place on; true: the answer is there.
+local function ask(self, from, final)
    local tape = self.tape
-   local from = self.pos
-   self.seen = tape.stop
-   if from >= tape.stop then
-      self.hold = tape.stop
-      return
-   end
    local low = math.max(tape.base, from - self.behind)
    if low > tape.base then low = tape:character(low) end
    local rc = library.pcre2_match_8(self.code, tape.data + (low - tape.base), tape.stop - low, from - low,
@@ -174,17 +205,62 @@ local function search(self, final)
    if rc >= 0 then
       self.first, self.stop = low + tonumber(pairs_of[0]), low + tonumber(pairs_of[1])
       self.hold = tape.stop
-   elseif rc == NOMATCH then
-      self.pos, self.hold = tape.stop, tape.stop
    elseif rc == PARTIAL then
       self.hold = low + tonumber(pairs_of[0])
       self.pos = self.hold
-      if tape.stop - self.hold > M.HOLD then
-         error(("more than %d bytes could still become one match; bound the expression's repetitions"):format(M.HOLD),
-            0)
-      end
-   else
+   elseif rc ~= NOMATCH then
       fail(self, rc)
+   end
+   return rc ~= NOMATCH
+end
+
+--- The text was walked along to its end, and nothing is known to match.
+-- @tparam number place from which it may still match
+-- @tparam number state of the walk from there, if there is one
+function Search:quiet(place, state)
+   local stop = self.tape.stop
+   if stop - place > M.HOLD then return end                      -- the search itself will say so
+   self.pos, self.hold, self.seen = place, place, stop
+   self.place, self.state, self.at = place < stop and place or -1, state, stop
+end
+
+-- Walk to the places where a match can begin and ask about those.
+local function walk(self, final)
+   local tape, automaton = self.tape, self.starts
+   local data_, base, stop = tape.data, tape.base, tape.stop
+   local place, state, at = self.pos, self.state, self.at
+   if self.place ~= place then state = 0 end
+   self.place = -1
+   while true do
+      local i = place - base
+      i, state = starts.walk(automaton, data_, i, stop - base, i > 0 and data_[i - 1] or starts.START, state, at - base)
+      place = base + i
+      if place >= stop then break end
+      if state ~= starts.CALL and not final and automaton.sure[state] == 1 then
+         self:quiet(place, state)
+         self.pos, self.hold = place, place
+         return
+      end
+      if ask(self, place, final) then return end
+      place, state = place + 1, 0
+   end
+   self.pos, self.hold = stop, stop
+end
+
+local function search(self, final)
+   local stop = self.tape.stop
+   self.seen = stop
+   if self.pos >= stop then
+      self.hold = stop
+      return
+   end
+   if self.starts then
+      walk(self, final)
+   elseif not ask(self, self.pos, final) then
+      self.pos, self.hold = stop, stop
+   end
+   if stop - self.hold > M.HOLD then
+      error(("more than %d bytes could still become one match; bound the expression's repetitions"):format(M.HOLD), 0)
    end
 end
 

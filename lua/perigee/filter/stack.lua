@@ -10,6 +10,8 @@
 local ffi = require "ffi"
 local bit = require "bit"
 local fold = require "perigee.filter.fold"
+local beginnings = require "perigee.filter.starts"
+local words = require "perigee.filter.words"
 local Finder = require "perigee.filter.finder"
 local Tape = require "perigee.filter.tape"
 
@@ -47,6 +49,7 @@ function Stack.new(filters, rewind, report)
    local self = setmetatable({
       report = report or false,
       tapes = setmetatable({ named = {} }, Tapes), finders = {}, rewind = rewind or false,
+      searches = {}, walkers = {},     -- matchers that are walked together
       rest = "",            -- the first bytes of a character whose last are not there yet
       next_trim = TRIM,     -- the text's length when old bytes will be let go
       behind = 64,          -- bytes that are kept before what is needed
@@ -67,6 +70,10 @@ function Stack.new(filters, rewind, report)
    self.raw = self.tapes:of(false, false)
    for i, filter in ipairs(filters) do
       self.finders[i] = Finder.start(filter, self.tapes)
+      for _, matcher in ipairs(self.finders[i].matchers) do
+         if matcher.starts then self.searches[#self.searches + 1] = matcher end
+         if matcher.auto then self.walkers[#self.walkers + 1] = matcher end
+      end
       self.left[i] = rewind and filter.times or 0
    end
    return self
@@ -115,9 +122,17 @@ local function enqueue(self, match, rank)
    table.insert(queue, i + 1, match)
 end
 
+-- Most tokens begin and end nothing: matchers that can be walked are, all of a kind in one go, before filters are
+-- asked.
+local function walk(self)
+   if #self.walkers > 0 then words.walk_all(self.walkers) end
+   if #self.searches > 0 then beginnings.walk_all(self.searches) end
+end
+
 -- Ask all filters; returns the place before which no match begins that is not known.
 local function look(self, final)
    local hold, finders = self.raw.stop, self.finders
+   if not final then walk(self) end
    for rank = 1, #finders do
       local finder = finders[rank]
       self.busy = finder.filter

@@ -168,6 +168,44 @@ function M.walk(auto, data, i, n, node)
    return i, node
 end
 
+--- Walk for many walkers at once, in one flat loop: those on whose way no word ends are brought to the text's end, the
+-- others stay as they are.
+-- @tparam {walker,...} list
+function M.walk_all(list)
+   local k, i, n, node, slot, base = 0, 0, -1, 0, -1, 0
+   local key, value, mask, suffix, outs, starts, data
+   while true do
+      if i < n then
+         local b = data[i]
+         if node == 0 and starts[b] == 0 then
+            i = i + 1
+         else
+            local want = lshift(node, 8) + b
+            if slot < 0 then slot = band(rshift(tobit(want * 40503), 8), mask) end
+            local have = key[slot]
+            if have == want then
+               node, i, slot = value[slot], i + 1, -1
+               if outs[node] ~= 0 then i, n = 0, -1 end
+            elseif have >= 0 then
+               slot = band(slot + 1, mask)
+            else
+               node, slot = suffix[node], -1
+            end
+         end
+      else
+         if n >= 0 then list[k].pos, list[k].node = base + n, node end
+         k = k + 1
+         local walker = list[k]
+         if not walker then return end
+         local auto, tape = walker.auto, walker.tape
+         key, value, mask, suffix = auto.key, auto.value, auto.mask, auto.suffix
+         outs, starts, data, base = auto.outs, auto.starts, tape.data, tape.base
+         i, n, node, slot = walker.pos - base, tape.stop - base, walker.node, -1
+         if walker.waiting or i >= n then i, n = 0, -1 end
+      end
+   end
+end
+
 local Walker = {}
 Walker.__index = Walker
 
