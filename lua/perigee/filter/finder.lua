@@ -35,14 +35,14 @@ function Finder.start(filter, tapes)
       matchers = start(filter.programs, tapes), from = {},
       allow = #filter.allowed > 0 and start(filter.allowed, tapes) or false,
       allow_firsts = {}, allow_stops = {}, n_allowed = 0,
-      only = false,         -- its matcher, if it has just one and nothing else to ask
+      one = false, two = false,        -- its matchers, if these are all
       hold = 0,             -- no match begins before it that is not known
       allow_hold = 0,       -- no allowed span begins before it that is not known
       stop = 0,             -- where the last match ended
       released = 0,         -- where the last one ended that was acted upon
    }, Finder)
    for k = 1, #self.matchers do self.from[k] = 0 end
-   if #self.matchers == 1 and not self.allow then self.only = self.matchers[1] end
+   if #self.matchers <= 2 then self.one, self.two = self.matchers[1], self.matchers[2] or false end
    return self
 end
 
@@ -130,9 +130,11 @@ end
 -- @tparam boolean final nothing more will come
 -- @treturn ?match the next one
 function Finder:seek(final)
-   local only = self.only
-   if only and not only:seek(self.from[1], final) then           -- nearly always, and without a loop
-      self.hold = only.tape:raw(only.hold)
+   local one, two, from = self.one, self.two, self.from
+   if one and (not self.allow or self.raw.stop - self.allow_hold <= LAG)
+      and not one:seek(from[1], final) and not (two and two:seek(from[2], final)) then
+      local hold = one.tape:raw(one.hold)                        -- nearly always, and without a loop
+      self.hold = two and math.min(hold, two.tape:raw(two.hold)) or hold
       return nil
    end
    local looked = not self.allow
