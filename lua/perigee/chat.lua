@@ -61,6 +61,11 @@ function Chat.open(engine, opts, level)
       engine = engine, messages = {}, _template = template, _tools = tools, _by_name = by_name, _format = format,
       _vars = given.vars, _reserve = given.reserve, _now = given.now, _calls = 0,
    }, Chat)
+   if given.messages then
+      local fine
+      fine, message, code = messages.check(where, given.messages)
+      if not fine then return nil, message, code end
+   end
    if given.system then self.messages[1] = { role = "system", content = given.system } end
    for _, one in ipairs(given.messages or {}) do self.messages[#self.messages + 1] = one end
    return self

@@ -57,6 +57,18 @@ function M.guard(release)
    return proxy
 end
 
+local guards = setmetatable({}, { __mode = "k" })
+
+--- The same for a pointer: call `release(pointer)` when nobody refers to this `handle` any more.
+-- @tparam cdata handle a pointer
+-- @tparam function release
+-- @treturn cdata the handle
+function M.owned(handle, release)
+   local ctype, address = ffi.typeof(handle), tonumber(ffi.cast("uintptr_t", handle))
+   guards[handle] = M.guard(function() release(ffi.cast(ctype, address)) end)    -- it must not keep the handle alive
+   return handle
+end
+
 --- Scratch memory that grows: `buffer(n)` returns room for at least n elements and how many there are. What it holds is
 -- lost at the next call.
 -- @tparam string ctype type of an element

@@ -122,21 +122,11 @@ local function named(self, where, name)
    return found._handle
 end
 
--- Counts of policies are given back when nobody refers to their handle any more. By a guard and not by `ffi.gc`, whose
--- finalizers run when a closing state has unloaded the library already: see @{perigee.ffi.guard}.
-local guards = setmetatable({}, { __mode = "k" })
-
-local function counted(handle)
-   local address = tonumber(ffi.cast("uintptr_t", handle))  -- the guard must not keep the handle alive
-   guards[handle] = lib.guard(function() C.pg_policy_drop(ffi.cast("pg_policy *", address)) end)
-   return handle
-end
-
 local function new(self, name, live)
    self._policy_version = (self._policy_version or 0) + 1
    local rc = C.pg_policy_new(self._handle, name, self._policy_version, live and 1 or 0, out_policy, err)
    if rc < 0 then return lib.fail(rc) end
-   return counted(out_policy[0])
+   return lib.owned(out_policy[0], C.pg_policy_drop)
 end
 
 local add

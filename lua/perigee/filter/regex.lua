@@ -9,6 +9,7 @@
 -- @local
 local ffi = require "ffi"
 local bit = require "bit"
+local lib = require "perigee.ffi"
 local starts = require "perigee.filter.starts"
 local syntax = require "perigee.filter.syntax"
 
@@ -80,7 +81,7 @@ local function compile(source, ignore_case, anchored)
    if compiled == nil then
       return nil, ("%s at byte %d of %q"):format(error_text(code[0]), tonumber(at[0]) + 1, source)
    end
-   compiled = ffi.gc(compiled, library.pcre2_code_free_8)
+   lib.owned(compiled, library.pcre2_code_free_8)
    library.pcre2_jit_compile_8(compiled, JIT_COMPLETE + JIT_PARTIAL_HARD)     -- refused on some systems: interpreted
    local behind = ffi.new "uint32_t[1]"
    library.pcre2_pattern_info_8(compiled, INFO_LOOKBEHIND, behind)
