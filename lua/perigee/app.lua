@@ -34,8 +34,7 @@ local SETTINGS = { route = "any", filters = "strings", pipeline = "string", syst
 -- @tfield ?string message why not: what was there before stays
 -- @tfield ?boolean removed it is not there any more
 
--- ---- kinds of files
--- -----------------------------------------------------------------------------------------------------
+-- ---- kinds of files -------------------------------------------------------------------------------------------------
 
 -- Run a file in the application's state: what it returns | nil, message.
 local function run(path)
@@ -96,8 +95,7 @@ local function load_settings(app, path)
    return true
 end
 
--- ---- loading
--- ------------------------------------------------------------------------------------------------------------
+-- ---- loading --------------------------------------------------------------------------------------------------------
 
 local function split(path) return path:match "^(%w+)/([%w_-]+)%.lua$" end
 
@@ -204,8 +202,7 @@ function App:poll()
    return changes
 end
 
--- ---- serving
--- ------------------------------------------------------------------------------------------------------------
+-- ---- serving --------------------------------------------------------------------------------------------------------
 
 --- The app's options for a request, with its own in front.
 -- @tparam[opt] table opts of @{perigee.engine:generate}

@@ -61,7 +61,7 @@ function Chat.open(engine, opts, level)
       engine = engine, messages = {}, _template = template, _tools = tools, _by_name = by_name, _format = format,
       _vars = given.vars, _reserve = given.reserve, _now = given.now, _calls = 0,
    }, Chat)
-   if given.messages then
+   if given.messages and #given.messages > 0 then
       local fine
       fine, message, code = messages.check(where, given.messages)
       if not fine then return nil, message, code end
@@ -71,8 +71,7 @@ function Chat.open(engine, opts, level)
    return self
 end
 
--- ---- fitting the context
--- ------------------------------------------------------------------------------------------------
+-- ---- fitting the context --------------------------------------------------------------------------------------------
 
 local KEEP = 0.75                -- part of the room that the history is cut down to when it outgrows it
 
@@ -121,8 +120,7 @@ local function fit(self, opts)
       .. "new tokens (max_new), or open the engine with a larger context"):format(#ids, room, context), "limit"
 end
 
--- ---- turns
--- ----------------------------------------------------------------------------------------------------------------
+-- ---- turns ----------------------------------------------------------------------------------------------------------
 
 local function is_string_of(self)
    return function(tool, argument)

@@ -104,8 +104,7 @@ describe("what a model says", function()
    end)
 end)
 
--- ---- the published templates
--- ------------------------------------------------------------------------------------------
+-- ---- the published templates ----------------------------------------------------------------------------------------
 
 local function deep_equal(a, b) return json.encode(a, { sort_keys = true }) == json.encode(b, { sort_keys = true }) end
 

@@ -32,8 +32,7 @@ function M.check(where, messages)
    return true
 end
 
--- ---- tools
--- -----------------------------------------------------------------------------------------------------------
+-- ---- tools ----------------------------------------------------------------------------------------------------------
 
 local function parameters_text(parameters)
    if type(parameters) == "string" then return parameters end
@@ -93,8 +92,7 @@ local function told(list, text)
    return copies
 end
 
--- ---- rendering
--- --------------------------------------------------------------------------------------------------------
+-- ---- rendering ------------------------------------------------------------------------------------------------------
 
 -- Control tokens that the text spells, by their texts; nil when there are none, which is the usual case.
 local function control_texts(tokenizer, text)
