@@ -103,7 +103,8 @@ local function take(self, timeout_ms)
       local event = self.request:next(timeout_ms)
       if event then
          accept(self, event)
-      elseif timeout_ms >= 0 then
+      elseif timeout_ms >= 0 or self.request.done then    -- done: somebody has read the request itself to its end
+         self.done = self.request.done
          return nil
       end
    end
@@ -149,6 +150,7 @@ end
 -- @usage local result = assert(chat:say("Hello"):result())
 function Reply:result()
    while not self.done do take(self, -1) end
+   if not self._end then return nil, "reply:result: its request was read in its stead", "invalid" end
    local result, message, code = self.request:result()
    if not result then return nil, message, code end
    result.text = table.concat(self._text)
