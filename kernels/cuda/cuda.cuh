@@ -1,0 +1,123 @@
+/* cuda: what the ops of the CUDA backend share. Private to kernels/.
+ *
+ * A step runs in order on one stream. Everything an op needs on the device stands at an address that does not change
+ * while the engine is open, so that a captured graph can be replayed: values in the arena, the step's rows in `step`,
+ * weights where they were put. An op launches for c->rows rows (the bucket's size); the kernel looks up how many there
+ * truly are in *step and leaves the others alone.
+ * An op cannot fail: what the runtime says is kept in c->error (pg_cuda_try), the first one wins, and run returns it. */
+#ifndef PG_CUDA_H
+#define PG_CUDA_H
+
+#include "device.cuh"
+extern "C" {
+#include "../backend.h"
+}
+#include <cublasLt.h>
+
+/* The rows of a step, in device memory. What pg_rows (op.h) says of them holds. */
+typedef struct pg_cuda_step {
+    int32_t n, n_prefill, n_sampled, n_sampled_prefill;
+    int32_t longest;                             /* the largest position, plus 1 */
+    const int32_t *token, *pos, *seq, *sampled;  /* device; [max_rows], sampled [max_sampled] */
+    const int32_t *pages;                        /* device; [sequences][page_step] */
+    int32_t page_step;
+} pg_cuda_step;
+
+/* ---- weights ------------------------------------------------------------------------------------------------------
+ * A stored row is a run of blocks, whose fields have any alignment. On the device a matrix is kept as planes instead: the
+ * same field of all blocks together (row after row, block after block), each plane 256-byte aligned. It is a permutation:
+ * no bit changes. The table of fields is in cuda/planes.cu. F32, F16 and BF16 are one plane as they stand; FP8 is its
+ * bytes and, as the second plane, one f32 factor for every 128 x 128 block of *this* matrix, [(n + 127) / 128] rows of
+ * [(k + 127) / 128] (a view that begins inside a block row is refused). */
+enum { PG_PLANES = 4 };
+
+typedef struct pg_planes {
+    pg_dtype dtype;
+    int32_t n_plane;
+    int32_t field[PG_PLANES]; /* bytes of a block that the plane holds */
+    int64_t plane[PG_PLANES]; /* where the plane begins, from the start of the matrix */
+    int64_t k, n;             /* columns (inputs), rows (outputs) */
+    int64_t bytes;            /* of one matrix */
+} pg_planes;
+
+/* One matrix or a stack of equal ones (heads, experts). */
+typedef struct pg_cuda_weight {
+    pg_planes at;
+    int32_t count;
+    /* device; [count] where each matrix begins: in device memory, or in pinned host memory that the device reads */
+    const unsigned char *const *base;
+    const unsigned char *first; /* host's copy of base[0] */
+    int32_t all_near;           /* all of them are in device memory, one after the other: first + i * at.bytes */
+} pg_cuda_weight;
+
+/* Blocks of a format, as fields in the order of PG_DTYPE_LIST's blocks: returns the number of planes and fills which
+ * bytes [from, from + length) of a block go into each. 0: no such format on this device. */
+int pg_planes_of(pg_dtype dtype, int32_t from[PG_PLANES], int32_t length[PG_PLANES]);
+/* The geometry of one {k, n} matrix. */
+pg_planes pg_planes_lay_out(pg_dtype dtype, int64_t k, int64_t n);
+
+/* ---- the backend -------------------------------------------------------------------------------------------------- */
+
+typedef struct pg_cuda pg_cuda;
+
+struct pg_cuda {
+    pg_backend base;
+    int device, n_sm, arch; /* arch: 80, 86, 89, 90 ... */
+    cudaStream_t stream;    /* all ops of a step */
+    cublasLtHandle_t lt;
+    void *lt_room; /* cuBLASLt's workspace */
+    size_t lt_bytes;
+    const pg_code *code;
+    char *arena;                /* device: the plan's values */
+    char *scratch;              /* device: for the op that is running */
+    int64_t scratch_bytes;
+    const pg_cuda_step *step;   /* device */
+    pg_cuda_step now;           /* host's copy of the counts while ops are launched; of a bucket, not of the step */
+    int rows, sampled;          /* rows to launch for */
+    int rows_prefill;           /* 0: the step has decode rows only (what graphs are made of) */
+    pg_kv kv;                   /* base: device memory; stream: host memory */
+    const char *why;            /* the first thing that failed, */
+    cudaError_t error;          /* and what the runtime said */
+};
+
+/* Keep the first failure. Returns nonzero when e is one. what: a static text. */
+int pg_cuda_try(pg_cuda *c, cudaError_t e, const char *what);
+
+/* The op functions, one for each row of op.def. */
+#define PG_OP(code, row) void pg_cuda_##row(pg_cuda *c, const pg_op *op);
+#include "../op.def"
+
+/* Bytes of scratch that an op needs at most, for a plan of this size. */
+int64_t pg_cuda_matmul_scratch(const pg_cuda *c, const pg_code *code, const pg_op *op);
+int64_t pg_cuda_attn_scratch(const pg_cuda *c, const pg_code *code, const pg_op *op);
+int64_t pg_cuda_route_scratch(const pg_cuda *c, const pg_code *code, const pg_op *op);
+int64_t pg_cuda_experts_scratch(const pg_cuda *c, const pg_code *code, const pg_op *op);
+
+/* Where a tensor of the plan, the matrices of an expert stack, or a vector has been put. Found by the host's address; put
+ * there in prepare (backend.cu), which walks the plan. */
+const pg_cuda_weight *pg_cuda_weight_of(const pg_cuda *c, const pg_tensor *t);
+const float *pg_cuda_vector_of(const pg_cuda *c, const float *v); /* NULL for NULL */
+
+static inline float *pg_cuda_value(const pg_cuda *c, pg_ref r)
+{
+    return reinterpret_cast<float *>(c->arena + c->code->value[r].offset);
+}
+static inline int pg_cuda_width(const pg_cuda *c, pg_ref r)
+{
+    return c->code->value[r].width;
+}
+/* Rows to launch for; the kernel compares with step->n or step->n_sampled. */
+static inline int pg_cuda_rows(const pg_cuda *c, pg_ref r)
+{
+    return c->code->value[r].rows == PG_ROWS_ALL ? c->rows : c->sampled;
+}
+static inline int pg_cuda_is_all(const pg_cuda *c, pg_ref r) /* which of the two counts holds */
+{
+    return c->code->value[r].rows == PG_ROWS_ALL;
+}
+__device__ __forceinline__ int pg_step_rows(const pg_cuda_step *s, int all)
+{
+    return all ? s->n : s->n_sampled;
+}
+
+#endif
