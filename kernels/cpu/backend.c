@@ -27,11 +27,13 @@ static pg_need need_of(const pg_code *code)
     return most;
 }
 
-/* Multiplications that follow each other and read the same rows, none of which another one writes. */
+/* Multiplications that follow each other and read the same rows, none of which another one writes; experts and a shared
+ * network. */
 static int group_at(const pg_code *code, int i)
 {
     const pg_op *first = &code->op[i];
     int n = 1;
+    if (first->code == PG_OP_EXPERTS) return 1 + pg_experts_shared(code, i);
     if (first->code != PG_OP_MATMUL || first->a.matmul.batch != 1 || first->a.matmul.transposed) return 1;
     for (const pg_op *op = first + 1; n < PG_GROUP && i + n < code->n_op; n++, op++)
         if (op->code != PG_OP_MATMUL || op->src[0] != first->src[0] || op->dst == first->src[0] ||
@@ -74,7 +76,8 @@ static void run(pg_backend *b, const pg_rows *rows, const pg_kv *kv)
     pg_cpu *c = (pg_cpu *)b;
     c->rows = rows;
     c->kv = kv;
-    for (int i = 0; i < c->code->n_op; i += c->group[i]) run_op[c->code->op[i].code](c, &c->code->op[i]);
+    for (int i = 0; i < c->code->n_op; i += pg_cpu_group(c, &c->code->op[i]))
+        run_op[c->code->op[i].code](c, &c->code->op[i]);
 }
 
 static const void *read_value(pg_backend *b, pg_ref value)

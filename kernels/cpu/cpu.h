@@ -21,15 +21,15 @@ typedef struct pg_cpu {
     const pg_rows *rows; /* of the step that is running */
     const pg_kv *kv;
     const pg_steer *steer; /* what the last HOOK op was told; NULL: nothing */
-    unsigned char *group;  /* [n_op] ops that op i runs: matrices that read the same rows go as one */
+    unsigned char *group;  /* [n_op] ops that op i runs: those that read the same rows may go as one */
 } pg_cpu;
 
-enum { PG_GROUP = 4 }; /* ops of a group at most */
+enum { PG_GROUP = 4 }; /* matrices of a group at most */
 
-/* Ops that run as one with this one, itself included. */
+/* Ops that run as one with this one, itself included. Who watches wants to see each matrix by itself. */
 static inline int pg_cpu_group(const pg_cpu *c, const pg_op *op)
 {
-    return c->group[op - c->code->op];
+    return c->base.watch && op->code != PG_OP_MATMUL ? 1 : c->group[op - c->code->op];
 }
 
 /* The op functions, one for each row of op.def. */
@@ -44,6 +44,8 @@ pg_need pg_matmul_need(const pg_code *code, const pg_op *op);
 int pg_matmul_rounds(const pg_code *code, const pg_op *op); /* a MATMUL op: its rows are rounded to 8 bits */
 pg_need pg_attn_need(const pg_code *code, const pg_op *op);
 pg_need pg_experts_need(const pg_code *code, const pg_op *op);
+int pg_experts_shared(const pg_code *code,
+                      int i); /* ops after EXPERTS op i that it takes along: 0, or a shared network's */
 
 static inline float *pg_cpu_rows(const pg_cpu *c, pg_ref r)
 {

@@ -136,6 +136,21 @@ static void put(const job *j, const pg_op *op, int b, int64_t o0, int r0, int n,
         for (int o = 0; o < n_o; o++) y[o] = sum[o] * op->a.matmul.scale + (bias ? bias[o] : 0.0f);
 }
 
+/* Whole panels of a matrix whose sums are the outputs, met by one row: kernels write where the outputs belong. */
+static int is_plain(const job *j, const pg_op *op, int64_t n_out)
+{
+    return j->how == PG_MUL_8BIT && j->n_row == 1 && n_out % PG_PANEL == 0 && op->a.matmul.scale == 1 && !op->v;
+}
+
+static void mul_plain(const job *j, const pg_op *op, int b, const pg_tensor *w, int64_t from, int64_t to)
+{
+    pg_qmul_fn *qmul = pg_qmul_of(w->dtype);
+    const pg_q8 *x = tile_at(j, b, 0);
+    float *y =
+        pg_cpu_rows(j->c, op->dst) + (int64_t)j->row0 * pg_cpu_width(j->c, op->dst) + (int64_t)b * op->a.matmul.y_step;
+    for (; from < to; from += PG_PANEL) qmul(y + from, pg_panel_at(w, from), x, 1, j->K);
+}
+
 static void mul_item(void *arg, int item, int lane)
 {
     const job *j = arg;
@@ -149,6 +164,10 @@ static void mul_item(void *arg, int item, int lane)
     float *sum = (float *)pg_cpu_lane(j->c, lane);
     const float **f = (const float **)(sum + PG_TILE * PG_PANEL);
     char *mem = (char *)(f + PG_TILE);
+    if (is_plain(j, op, to - from)) {
+        mul_plain(j, op, b, &w, from, to);
+        return;
+    }
     for (int r0 = 0; r0 < j->n_row; r0 += PG_TILE) {
         const pg_acts x = { f, tile_at(j, b, r0), tile_rows(j, r0) };
         for (int r = 0; r < x.n; r++) f[r] = x_at(j, b, r0 + r);
