@@ -104,25 +104,24 @@ static pg_ref mla(pg_plan *p, const pg_model *m, int l, pg_ref x, pg_ref angles)
     const pg_hparams *h = &m->h;
     const pg_layer *y = &m->layer[l];
     const int H = h->n_head[l], latent = h->kv_lora, wide = latent + h->n_rot;
+    const int low_rank = y->w[PG_T_Q_A].dtype != PG_DTYPE_NONE;
     pg_ref kv = pg_emit_matmul(p, x, &y->w[PG_T_KV_A], y->v[PG_T_KV_A]); /* [T, latent | rope] */
-    pg_ref q = x; /* its first matrix stands next to the one above: a backend may run both at once */
-    if (y->w[PG_T_Q_A].dtype != PG_DTYPE_NONE) {
-        q = pg_emit_matmul(p, q, &y->w[PG_T_Q_A], y->v[PG_T_Q_A]);
-        q = pg_emit_norm(p, q, y->v[PG_T_Q_A_NORM], h->eps);
-        q = pg_emit_matmul(p, q, &y->w[PG_T_Q_B], y->v[PG_T_Q_B]);
-    } else {
-        q = pg_emit_matmul(p, q, &y->w[PG_T_Q], y->v[PG_T_Q]);
-    }
-    emit_rope(p, q, angles, h, h->nope, H, h->head_k);
+    /* the queries' first matrix stands next to the one above: a backend may run both at once */
+    pg_ref q = pg_emit_matmul(p, x, &y->w[low_rank ? PG_T_Q_A : PG_T_Q], y->v[low_rank ? PG_T_Q_A : PG_T_Q]);
+    if (low_rank) q = pg_emit_norm(p, q, y->v[PG_T_Q_A_NORM], h->eps);
     pg_emit_norm_at(p, kv, y->v[PG_T_KV_A_NORM], h->eps, latent, 1);
     emit_rope(p, kv, angles, h, latent, 1, 0);
-    const int32_t stream = emit_store(p, kv);
+    const int32_t stream = emit_store(p, kv), first = p->code.n_op;
+    /* from here on heads have nothing to do with each other */
+    if (low_rank) q = pg_emit_matmul(p, q, &y->w[PG_T_Q_B], y->v[PG_T_Q_B]);
+    emit_rope(p, q, angles, h, h->nope, H, h->head_k);
     pg_ref qa = pg_plan_value(p, PG_ROWS_ALL, (int64_t)H * wide); /* per head [latent | rope] */
     emit_heads(p, qa, q, &y->k_part, y->k_turned, h->head_k, wide);
     emit_copy(p, qa, q, H, h->n_rot, h->nope, h->head_k, latent, wide);
     pg_ref o = emit_attn(p, m, l, qa, stream, stream, 1, wide, latent);
     pg_ref v = pg_plan_value(p, PG_ROWS_ALL, (int64_t)H * h->head_v);
     emit_heads(p, v, o, &y->v_part, 0, latent, h->head_v);
+    pg_plan_apart(p, first);
     return pg_emit_matmul(p, v, &y->w[PG_T_O], y->v[PG_T_O]);
 }
 

@@ -304,18 +304,23 @@ static part part_at(const job *j, int i)
     return w;
 }
 
+static void attend_part(const job *j, const part *w, int lane)
+{
+    const room m = room_at(pg_cpu_lane(j->c, lane), j->op->a.attn.dk, j->op->a.attn.dv);
+    const state run = state_at(m.run, w->n_q);
+    float top[QUERIES], sum[QUERIES];
+    begin(j, w, top, sum);
+    for (int u = w->first / w->run; u <= w->last / w->run; u++) {
+        meet_run(j, w, u, &m, run);
+        merge(j, w, u, run, top, sum);
+    }
+}
+
 static void attend(void *arg, int item, int lane)
 {
     const job *j = arg;
     const part w = part_at(j, item);
-    const room m = room_at(pg_cpu_lane(j->c, lane), j->op->a.attn.dk, j->op->a.attn.dv);
-    const state run = state_at(m.run, w.n_q);
-    float top[QUERIES], sum[QUERIES];
-    begin(j, &w, top, sum);
-    for (int u = w.first / w.run; u <= w.last / w.run; u++) {
-        meet_run(j, &w, u, &m, run);
-        merge(j, &w, u, run, top, sum);
-    }
+    attend_part(j, &w, lane);
 }
 
 /* Where the results of a run go that is an item of its own. */
@@ -387,19 +392,24 @@ static void share_out(job *j, const extent *e)
     j->n_run = split ? e->n_run : 0;
 }
 
+static job job_of(pg_cpu *c, const pg_op *op, int from, int to)
+{
+    return (job){ .c = c,
+                  .op = op,
+                  .q = pg_cpu_rows(c, op->src[0]),
+                  .y = pg_cpu_rows(c, op->dst),
+                  .ks = &c->kv->stream[op->a.attn.k_stream],
+                  .vs = &c->kv->stream[op->a.attn.v_stream],
+                  .first_row = from,
+                  .n_row = to - from };
+}
+
 /* Rows [from, to), of one class: tiles of many rows and those of one are shared out in their own ways. */
 static void attend_rows(pg_cpu *c, const pg_op *op, int from, int to)
 {
     if (from == to) return;
-    job j = { .c = c,
-              .op = op,
-              .q = pg_cpu_rows(c, op->src[0]),
-              .y = pg_cpu_rows(c, op->dst),
-              .ks = &c->kv->stream[op->a.attn.k_stream],
-              .vs = &c->kv->stream[op->a.attn.v_stream],
-              .first_row = from,
-              .n_row = to - from,
-              .tile = (int32_t *)c->shared };
+    job j = job_of(c, op, from, to);
+    j.tile = (int32_t *)c->shared;
     const int shared = op->a.attn.heads / op->a.attn.kv_heads;
     const extent e = cut_tiles(&j, shared < QUERIES ? QUERIES / shared : 1);
     share_out(&j, &e);
@@ -420,6 +430,22 @@ void pg_cpu_attn(pg_cpu *c, const pg_op *op)
 {
     attend_rows(c, op, 0, c->rows->n_prefill);
     attend_rows(c, op, c->rows->n_prefill, c->rows->n);
+}
+
+void pg_attn_heads(pg_cpu *c, const pg_op *op, int h0, int h1, int lane)
+{
+    int32_t tile[2] = { 0, 1 };
+    job j = job_of(c, op, 0, 1);
+    j.tile = tile;
+    j.n_tile = j.groups = j.n_group = j.head_parts = 1;
+    j.heads_part = op->a.attn.heads;
+    for (int h = h0, n; h < h1; h += n) {
+        n = h1 - h < QUERIES ? h1 - h : QUERIES;
+        part w = part_at(&j, 0);
+        w.h0 = h;
+        w.n_head = w.n_q = n;
+        attend_part(&j, &w, lane);
+    }
 }
 
 /* ---- store -------------------------------------------------------------------------------------------------------- */

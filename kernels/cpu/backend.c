@@ -62,8 +62,12 @@ static int prepare(pg_backend *b, const pg_code *code)
     }
     (void)madvise(c->arena, (size_t)c->map_bytes, MADV_HUGEPAGE); /* a step walks all of it, row by row */
     c->group = malloc((size_t)code->n_op + 1);
-    if (!c->group) return -1;
-    for (int i = 0; i < code->n_op; i++) c->group[i] = (unsigned char)group_at(code, i);
+    c->heads = malloc((size_t)code->n_op + 1);
+    if (!c->group || !c->heads) return -1;
+    for (int i = 0; i < code->n_op; i++) {
+        c->group[i] = (unsigned char)group_at(code, i);
+        c->heads[i] = (unsigned char)pg_heads_chain(code, i);
+    }
     c->code = code;
     c->shared = c->arena + code->arena_bytes;
     c->scratch = c->shared + need.shared;
@@ -96,6 +100,7 @@ static void close_cpu(pg_backend *b)
     pg_lanes_close(c->lanes);
     if (c->arena) munmap(c->arena, (size_t)c->map_bytes);
     free(c->group);
+    free(c->heads);
     free(c);
 }
 

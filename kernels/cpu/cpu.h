@@ -22,6 +22,7 @@ typedef struct pg_cpu {
     const pg_kv *kv;
     const pg_steer *steer; /* what the last HOOK op was told; NULL: nothing */
     unsigned char *group;  /* [n_op] ops that op i runs: those that read the same rows may go as one */
+    unsigned char *heads;  /* [n_op] ops that a lone row may run from op i on, some heads on each lane */
 } pg_cpu;
 
 enum { PG_GROUP = 4 }; /* matrices of a group at most */
@@ -46,6 +47,25 @@ pg_need pg_attn_need(const pg_code *code, const pg_op *op);
 pg_need pg_experts_need(const pg_code *code, const pg_op *op);
 int pg_experts_shared(const pg_code *code,
                       int i); /* ops after EXPERTS op i that it takes along: 0, or a shared network's */
+
+/* The chain of ops from op i on that heads pass without regard to each other; 0: there is none. Run the chain of this op,
+ * if it has one that pays in this step; returns the ops it ran. */
+int pg_heads_chain(const pg_code *code, int i);
+int pg_cpu_heads(pg_cpu *c, const pg_op *op);
+
+/* The heads h0 .. h1 - 1 of H of an op of a chain, for the step's only row. lane: whose scratch to use. */
+void pg_matmul_heads(pg_cpu *c, const pg_op *op, int H, int h0, int h1, int lane);
+void pg_attn_heads(pg_cpu *c, const pg_op *op, int h0, int h1, int lane);
+void pg_rope_heads(pg_cpu *c, const pg_op *op, int h0, int h1);
+void pg_copy_heads(pg_cpu *c, const pg_op *op, int h0, int h1);
+
+/* Two values have no place in common. */
+static inline int pg_is_apart(const pg_code *code, pg_ref a, pg_ref b)
+{
+    const pg_value *x = &code->value[a], *y = &code->value[b];
+    return x->offset + 4 * (int64_t)x->width * code->max_rows <= y->offset ||
+           y->offset + 4 * (int64_t)y->width * code->max_rows <= x->offset;
+}
 
 static inline float *pg_cpu_rows(const pg_cpu *c, pg_ref r)
 {

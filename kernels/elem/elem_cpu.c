@@ -70,19 +70,30 @@ void pg_cpu_clamp(pg_cpu *c, const pg_op *op)
     pg_lanes_run(c->lanes, clamp_row, &j, pg_cpu_count(c, op->dst));
 }
 
+static void copy_heads(const job *j, int r, int h0, int h1)
+{
+    const pg_op *op = j->op;
+    for (int h = h0; h < h1; h++)
+        memcpy(j->y + (int64_t)r * j->yw + op->a.copy.dst_col + (int64_t)h * op->a.copy.dst_step,
+               j->a + (int64_t)r * j->aw + op->a.copy.src_col + (int64_t)h * op->a.copy.src_step,
+               (size_t)op->a.copy.n * sizeof(float));
+}
+
 static void copy_row(void *arg, int r, int lane)
 {
     (void)lane;
     const job *j = arg;
-    const pg_op *op = j->op;
-    for (int h = 0; h < op->a.copy.heads; h++)
-        memcpy(j->y + (int64_t)r * j->yw + op->a.copy.dst_col + (int64_t)h * op->a.copy.dst_step,
-               j->a + (int64_t)r * j->aw + op->a.copy.src_col + (int64_t)h * op->a.copy.src_step,
-               (size_t)op->a.copy.n * sizeof(float));
+    copy_heads(j, r, 0, j->op->a.copy.heads);
 }
 
 void pg_cpu_copy(pg_cpu *c, const pg_op *op)
 {
     job j = job_of(c, op);
     pg_lanes_run(c->lanes, copy_row, &j, pg_cpu_count(c, op->dst));
+}
+
+void pg_copy_heads(pg_cpu *c, const pg_op *op, int h0, int h1)
+{
+    const job j = job_of(c, op);
+    copy_heads(&j, 0, h0, h1);
 }

@@ -283,12 +283,41 @@ void pg_cpu_matmul(pg_cpu *c, const pg_op *op)
     }
 }
 
+/* Records of the rounded row that a lane needs for its heads, at the end of its scratch. */
+static int64_t heads_bytes(const pg_op *op)
+{
+    return op->a.matmul.batch * (op->w->shape[0] / 32) * (int64_t)sizeof(pg_q8);
+}
+
+void pg_matmul_heads(pg_cpu *c, const pg_op *op, int H, int h0, int h1, int lane)
+{
+    const int turned = op->a.matmul.transposed, batch = op->a.matmul.batch;
+    const int64_t panels = (op->w->shape[!turned] + PG_PANEL - 1) / PG_PANEL;
+    job j = { .c = c,
+              .op = op,
+              .n_op = 1,
+              .how = pg_matmul_rounds(c->code, op) ? PG_MUL_8BIT : PG_MUL_DOT,
+              .x = pg_cpu_rows(c, op->src[0]),
+              .xw = pg_cpu_width(c, op->src[0]),
+              .n_row = 1,
+              .K = op->w->shape[turned] };
+    j.run[0] = (int)(panels * batch / H); /* one matrix a head, or a head's share of the only one */
+    j.items[0] = (int)(panels / j.run[0]);
+    if (j.how == PG_MUL_8BIT) {
+        j.act = (pg_q8 *)(pg_cpu_lane(c, lane) + c->lane_bytes - heads_bytes(op));
+        for (int b = h0 * batch / H; b <= (h1 - 1) * batch / H; b++) round_row(&j, b, lane);
+    }
+    for (int i = turned ? h0 * (int)panels : h0; i < (turned ? h1 * (int)panels : h1); i++)
+        (turned ? turned_item : mul_item)(&j, i, lane);
+}
+
 pg_need pg_matmul_need(const pg_code *code, const pg_op *op)
 {
     const int64_t K = op->w->shape[op->a.matmul.transposed];
     const int64_t n = code->value[op->src[0]].rows == PG_ROWS_ALL ? code->max_rows : code->max_sampled;
     pg_need need = { .lane =
                          PG_TILE * (PG_PANEL * (int64_t)sizeof(float) + (int64_t)sizeof(float *)) + pg_mul_scratch(K) };
+    need.lane += pg_round_up(pg_matmul_rounds(code, op) ? heads_bytes(op) : 0, 64);
     if (pg_matmul_rounds(code, op)) need.shared = n * op->a.matmul.batch * (K / 32) * (int64_t)sizeof(pg_q8);
     return need;
 }

@@ -413,9 +413,7 @@ static int is_private(const pg_code *code, int of, int by)
 static int may_meet(const pg_code *code, pg_ref a, pg_ref b)
 {
     const pg_value *x = &code->value[a], *y = &code->value[b];
-    const int64_t x_end = x->offset + 4 * (int64_t)x->width * code->max_rows;
-    const int64_t y_end = y->offset + 4 * (int64_t)y->width * code->max_rows;
-    return (x->offset == y->offset && x->width == y->width) || x_end <= y->offset || y_end <= x->offset;
+    return (x->offset == y->offset && x->width == y->width) || pg_is_apart(code, a, b);
 }
 
 int pg_experts_shared(const pg_code *code, int i)
