@@ -80,8 +80,12 @@ static void run(pg_backend *b, const pg_rows *rows, const pg_kv *kv)
     pg_cpu *c = (pg_cpu *)b;
     c->rows = rows;
     c->kv = kv;
-    for (int i = 0; i < c->code->n_op; i += pg_cpu_group(c, &c->code->op[i]))
-        run_op[c->code->op[i].code](c, &c->code->op[i]);
+    for (int i = 0, n; i < c->code->n_op; i += n) {
+        const pg_op *op = &c->code->op[i];
+        if ((n = pg_cpu_heads(c, op))) continue;
+        run_op[op->code](c, op);
+        n = pg_cpu_group(c, op);
+    }
 }
 
 static const void *read_value(pg_backend *b, pg_ref value)
