@@ -24,8 +24,7 @@ enum {
     UNPACK = 24,     /* queries of a kv head from which on unpacking a page first pays */
     RUN_LEAST = 128, /* positions of a run; longer where a row would have more than RUNS of them */
     RUNS = 32,
-    SPLIT_ROWS = 4, /* more rows than this are not cut into runs */
-    SMALL = 1 << 17 /* products that are not worth waking a lane for */
+    SPLIT_ROWS = 4 /* more rows than this are not cut into runs */
 };
 
 typedef struct job {
@@ -414,7 +413,7 @@ static void attend_rows(pg_cpu *c, const pg_op *op, int from, int to)
     const extent e = cut_tiles(&j, shared < QUERIES ? QUERIES / shared : 1);
     share_out(&j, &e);
     const int n_part = j.n_tile * j.n_group * j.head_parts;
-    if (e.work * op->a.attn.heads < SMALL) {
+    if (pg_cpu_is_small(c, e.work * op->a.attn.heads * PG_PRODUCT_BYTES)) {
         for (int i = 0; i < n_part; i++) attend(&j, i, 0);
     } else if (j.n_run) {
         j.left = (_Atomic int *)(j.tile + padded(c->code->max_rows + 1));
@@ -474,5 +473,5 @@ static void store_row(void *arg, int r, int lane)
 void pg_cpu_store(pg_cpu *c, const pg_op *op)
 {
     job j = { .c = c, .op = op, .q = pg_cpu_rows(c, op->src[0]) };
-    pg_lanes_run(c->lanes, store_row, &j, c->rows->n);
+    pg_cpu_each(c, store_row, &j, c->rows->n, 8 * (int64_t)op->a.store.n);
 }

@@ -73,9 +73,13 @@ int pg_cpu_heads(pg_cpu *c, const pg_op *op)
     job j = { .c = c, .op = op, .n_op = c->heads[op - c->code->op] };
     const pg_rows *rows = c->rows;
     if (!j.n_op || c->base.watch || rows->n != 1 || rows->n_prefill || rows->pos[0] >= LONGEST) return 0;
-    j.H = op[j.n_op - 1].a.matmul.batch;
+    const pg_op *attn = op + j.n_op - 2;
+    j.H = attn->a.attn.heads;
     const int parts = j.H / LEAST < c->n_lane ? j.H / LEAST : c->n_lane;
-    if (parts < 2) return 0;
+    int64_t bytes = (int64_t)rows->pos[0] * j.H * (attn->a.attn.dk + attn->a.attn.dv) * PG_PRODUCT_BYTES;
+    for (int i = 0; i < j.n_op; i++)
+        if (op[i].w) bytes += op[i].w->shape[1] * op[i].w->shape[2] * op[i].w->stride[1];
+    if (parts < 2 || pg_cpu_is_small(c, bytes)) return 0;
     j.step = (j.H + parts - 1) / parts;
     pg_lanes_run(c->lanes, take_heads, &j, (j.H + j.step - 1) / j.step);
     return j.n_op;

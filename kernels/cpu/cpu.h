@@ -22,7 +22,10 @@ typedef struct pg_cpu {
     const pg_kv *kv;
     const pg_steer *steer; /* what the last HOOK op was told; NULL: nothing */
     unsigned char *group;  /* [n_op] ops that op i runs: those that read the same rows may go as one */
-    unsigned char *heads;  /* [n_op] ops that a lone row may run from op i on, some heads on each lane */
+    int64_t
+        small; /* bytes read at the caches' speed while a round of the lanes would only begin: see pg_cpu_is_small */
+    unsigned n_run;
+    unsigned char *heads; /* [n_op] ops that a lone row may run from op i on, some heads on each lane */
 } pg_cpu;
 
 enum { PG_GROUP = 4 }; /* matrices of a group at most */
@@ -31,6 +34,25 @@ enum { PG_GROUP = 4 }; /* matrices of a group at most */
 static inline int pg_cpu_group(const pg_cpu *c, const pg_op *op)
 {
     return c->base.watch && op->code != PG_OP_MATMUL ? 1 : c->group[op - c->code->op];
+}
+
+/* Work that a round of the lanes would not make shorter: it costs a trip to the other cores and back, and what they write
+ * has to be fetched from there. Counted in bytes at the rate at which kernels read weights out of the caches; a product of
+ * attention is worth two. How long a trip is, backend.c asks again and again. */
+enum { PG_PRODUCT_BYTES = 2 };
+static inline int pg_cpu_is_small(const pg_cpu *c, int64_t bytes)
+{
+    return bytes < c->small;
+}
+
+/* All of n items of so many bytes each, on the caller alone if they are small. */
+static inline void pg_cpu_each(const pg_cpu *c, pg_lane_fn *fn, void *arg, int n, int64_t bytes)
+{
+    if (!pg_cpu_is_small(c, n * bytes)) {
+        pg_lanes_run(c->lanes, fn, arg, n);
+        return;
+    }
+    for (int i = 0; i < n; i++) fn(arg, i, 0);
 }
 
 /* The op functions, one for each row of op.def. */

@@ -36,7 +36,7 @@ static void add_row(void *arg, int r, int lane)
 void pg_cpu_add(pg_cpu *c, const pg_op *op)
 {
     job j = job_of(c, op);
-    pg_lanes_run(c->lanes, add_row, &j, pg_cpu_count(c, op->dst));
+    pg_cpu_each(c, add_row, &j, pg_cpu_count(c, op->dst), 12 * (int64_t)j.yw);
 }
 
 static void gate_row(void *arg, int r, int lane)
@@ -52,7 +52,7 @@ static void gate_row(void *arg, int r, int lane)
 void pg_cpu_gate(pg_cpu *c, const pg_op *op)
 {
     job j = job_of(c, op);
-    pg_lanes_run(c->lanes, gate_row, &j, pg_cpu_count(c, op->dst));
+    pg_cpu_each(c, gate_row, &j, pg_cpu_count(c, op->dst), 8 * (int64_t)j.yw);
 }
 
 static void clamp_row(void *arg, int r, int lane)
@@ -67,7 +67,7 @@ static void clamp_row(void *arg, int r, int lane)
 void pg_cpu_clamp(pg_cpu *c, const pg_op *op)
 {
     job j = job_of(c, op);
-    pg_lanes_run(c->lanes, clamp_row, &j, pg_cpu_count(c, op->dst));
+    pg_cpu_each(c, clamp_row, &j, pg_cpu_count(c, op->dst), 8 * (int64_t)j.yw);
 }
 
 static void copy_heads(const job *j, int r, int h0, int h1)
@@ -89,7 +89,7 @@ static void copy_row(void *arg, int r, int lane)
 void pg_cpu_copy(pg_cpu *c, const pg_op *op)
 {
     job j = job_of(c, op);
-    pg_lanes_run(c->lanes, copy_row, &j, pg_cpu_count(c, op->dst));
+    pg_cpu_each(c, copy_row, &j, pg_cpu_count(c, op->dst), 8 * (int64_t)op->a.copy.n * op->a.copy.heads);
 }
 
 void pg_copy_heads(pg_cpu *c, const pg_op *op, int h0, int h1)

@@ -8,12 +8,10 @@
 #include "../unpack/unpack.h"
 
 enum {
-    KB = 256,             /* columns unpacked at a time */
-    RUN = 8,              /* panels of an item at most */
-    RUN_BYTES = 16384,    /* and at least so many bytes of them when there are few rows */
-    ALONE = 4,            /* so many rows are few */
-    ALONE_BYTES = 147456, /* fewer of a matrix are read by the caller alone for few rows, */
-    ALONE_COLUMNS = 8192  /* and up to so many numbers are rounded by the caller: a round of the lanes costs more */
+    KB = 256,          /* columns unpacked at a time */
+    RUN = 8,           /* panels of an item at most */
+    RUN_BYTES = 16384, /* and at least so many bytes of them when there are few rows */
+    ALONE = 4          /* so many rows are few */
 };
 
 int64_t pg_mul_scratch(int64_t k)
@@ -121,10 +119,7 @@ static void round_rows(job *j)
 {
     const int n = j->n_row * j->op->a.matmul.batch;
     j->act = (pg_q8 *)j->c->shared;
-    if (n * j->K > ALONE_COLUMNS)
-        pg_lanes_run(j->c->lanes, round_row, j, n);
-    else
-        for (int i = 0; i < n; i++) round_row(j, i, 0);
+    pg_cpu_each(j->c, round_row, j, n, 16 * j->K);
 }
 
 static void put(const job *j, const pg_op *op, int b, int64_t o0, int r0, int n, const float *sum)
@@ -196,7 +191,8 @@ static void multiply(job *j)
         panels[i] = (j->op[i].w->shape[1] + PG_PANEL - 1) / PG_PANEL;
         bytes += panels[i] * j->op[i].a.matmul.batch * PG_PANEL * j->op[i].w->stride[1];
     }
-    const int alone = few && bytes < ALONE_BYTES;
+    const int alone =
+        pg_cpu_is_small(j->c, bytes * (j->n_row + 3) / 4); /* four rows at once take twice as long as one */
     bytes /= 8 * j->c->n_lane;
     if (few && bytes < RUN_BYTES) bytes = RUN_BYTES;
     for (int i = 0; i < j->n_op; i++) {

@@ -15,7 +15,7 @@ enum {
     PAIR = 2 * PG_PANEL,   /* hidden values made at a time: what is rounded together */
     SUMS = PG_TILE * PAIR, /* room for sums of a matrix */
     WIDE = 8 * PG_PANEL,   /* columns of an item of the second pass at most: hidden rows are read once for so many */
-    FEW = 4                /* rows that make their items small, and that the caller rounds himself */
+    FEW = 4                /* rows that make their items small */
 };
 
 /* One expert's three matrices. */
@@ -323,22 +323,39 @@ static void round_x(void *arg, int r, int lane)
     pg_q8row(j->act_x + r * (D / 32), 1, j->x + (j->row0 + r) * D, D);
 }
 
+/* The bytes of all matrices of the groups. */
+static int64_t bytes_of(const job *j)
+{
+    int64_t bytes = 0;
+    for (int g = 0; g < j->n_group; g++) {
+        const net w = net_of(j, g);
+        bytes += w.F * (w.gate->stride[1] + w.up->stride[1]) + j->e->n_embd * w.down->stride[1];
+    }
+    return bytes;
+}
+
+static void spread(job *j, pg_lane_fn *fn, int n_item, int alone)
+{
+    if (!alone) pg_lanes_run(j->c->lanes, fn, j, n_item);
+    for (int i = 0; alone && i < n_item; i++) fn(j, i, 0);
+}
+
 static void run(job *j)
 {
-    const int lanes = j->c->n_lane, few = j->n_row <= FEW;
+    const int few = j->n_row <= FEW, alone = few && pg_cpu_is_small(j->c, bytes_of(j) / 2); /* there are two rounds */
+    const int lanes = alone ? 1 : j->c->n_lane;
     const int64_t panels = (j->e->n_embd + PG_PANEL - 1) / PG_PANEL, pairs = (j->e->n_ff + PAIR - 1) / PAIR;
-    if (j->act_x && !few) pg_lanes_run(j->c->lanes, round_x, j, j->n_row);
-    for (int r = 0; j->act_x && few && r < j->n_row; r++) round_x(j, r, 0);
+    if (j->act_x) pg_cpu_each(j->c, round_x, j, j->n_row, 16 * (int64_t)j->e->n_embd);
     /* items of a lane: some, so that none waits long for the others; few rows stream weights, for which fewer are better */
-    const int items = lanes * (few ? 2 : 8);
+    const int items = alone ? 1 : lanes * (few ? 2 : 8);
     j->parts = (items + j->n_group - 1) / j->n_group;
     if (j->parts > pairs) j->parts = (int)pairs;
     j->shared_parts = j->shared ? (int)((j->parts * j->shared_net.F + j->e->n_ff - 1) / j->e->n_ff) : 0;
-    pg_lanes_run(j->c->lanes, hidden_item, j, (j->n_group - !!j->shared) * j->parts + j->shared_parts);
+    spread(j, hidden_item, (j->n_group - !!j->shared) * j->parts + j->shared_parts, alone);
     const int runs = few ? lanes : items; /* each begins anew in every expert's matrix */
     j->width = (int)((panels + runs - 1) / runs) * PG_PANEL;
     if (j->width > WIDE && !few) j->width = WIDE;
-    pg_lanes_run(j->c->lanes, output_item, j, (int)((j->e->n_embd + j->width - 1) / j->width));
+    spread(j, output_item, (int)((j->e->n_embd + j->width - 1) / j->width), alone);
 }
 
 static void show_pairs(const job *j, const pg_op *op)

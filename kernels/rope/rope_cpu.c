@@ -29,7 +29,7 @@ static void angles_row(void *arg, int r, int lane)
 void pg_cpu_angles(pg_cpu *c, const pg_op *op)
 {
     job j = { .op = op, .pos = c->rows->pos, .x = pg_cpu_rows(c, op->dst), .width = pg_cpu_width(c, op->dst) };
-    pg_lanes_run(c->lanes, angles_row, &j, c->rows->n);
+    pg_cpu_each(c, angles_row, &j, c->rows->n, 4096 * (int64_t)op->a.angles.n); /* sines take long */
 }
 
 static void rope_heads(const job *j, int r, int h0, int h1)
@@ -66,7 +66,7 @@ static job rope_of(pg_cpu *c, const pg_op *op)
 void pg_cpu_rope(pg_cpu *c, const pg_op *op)
 {
     job j = rope_of(c, op);
-    pg_lanes_run(c->lanes, rope_row, &j, c->rows->n);
+    pg_cpu_each(c, rope_row, &j, c->rows->n, 32 * (int64_t)op->a.rope.n * op->a.rope.heads);
 }
 
 void pg_rope_heads(pg_cpu *c, const pg_op *op, int h0, int h1)
