@@ -135,6 +135,16 @@ static void foresee(pg_held *h, const pg_kv *kv, const pg_kv_stream *s, int32_t 
     h->soon_step = n_g == all ? h->soon_bytes : s->row_bytes;
 }
 
+/* Ask for n positions of a page, the columns of kv heads g .. g + n_g - 1, all at once: nothing has asked for a run's first
+ * page before, and by itself a kernel waits for memory row after row. */
+static void call_up(const pg_kv *kv, const pg_kv_stream *s, int32_t page, int n, int g, int n_g, int all)
+{
+    const int64_t bytes = s->row_bytes / all;
+    const char *row = page_at(kv, s, page) + g * bytes;
+    for (int t = 0; t < n; t++, row += s->row_bytes)
+        for (int64_t b = 0; b < n_g * bytes; b += 64) __builtin_prefetch(row + b, 0, 2);
+}
+
 /* ---- one run ------------------------------------------------------------------------------------------------------ */
 
 /* Positions of a run for a row at pos. */
@@ -231,6 +241,11 @@ static void meet_run(const job *j, const part *w, int u, const room *m, state st
     const int first = w->first > u * w->run ? w->first : u * w->run;
     const int last = w->last < (u + 1) * w->run - 1 ? w->last : (u + 1) * w->run - 1;
     for (int i = 0; i < w->n_q; i++) st.top[i] = -INFINITY, st.sum[i] = 0;
+    if (w->r1 - w->r0 == 1) {
+        const int n = last + 1 < first / P * P + P ? last + 1 - first / P * P : P;
+        call_up(kv, j->ks, pages[first / P], n, w->g0, w->n_g, G);
+        if (!one) call_up(kv, j->vs, pages[first / P], n, w->g0, w->n_g, G);
+    }
     for (int p = first / P; p <= last / P; p++) {
         const int at = p * P, n = last - at + 1 < P ? last - at + 1 : P;
         const span rows = rows_seeing(j, w, at, n);
@@ -383,7 +398,8 @@ static void share_out(job *j, const extent *e)
     if (j->heads_part < shared) j->groups = 1;
     const int split = n_lane > 1 && e->n_run > 1 && j->n_row <= SPLIT_ROWS;
     const int tiles = j->n_tile * (split ? e->n_run : 1);
-    while (j->groups > 1 && tiles * ((G + j->groups - 1) / j->groups) < 2 * n_lane) j->groups = (j->groups + 1) / 2;
+    while (j->groups > 1 && tiles * ((G + j->groups - 1) / j->groups) < (e->rows == 1 ? 1 : 2) * n_lane)
+        j->groups = (j->groups + 1) / 2;
     j->n_group = (G + j->groups - 1) / j->groups;
     while (j->heads_part > 1 && tiles * j->n_group * ((shared + j->heads_part - 1) / j->heads_part) < n_lane)
         j->heads_part = (j->heads_part + 1) / 2;
