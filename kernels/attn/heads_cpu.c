@@ -5,10 +5,7 @@
  * lane reads all of the latents here. */
 #include "../cpu/cpu.h"
 
-enum {
-    LONGEST = 1024, /* positions */
-    LEAST = 4       /* heads of a lane, which share the widening of latents */
-};
+enum { LONGEST = 1024 }; /* positions */
 
 typedef struct job {
     pg_cpu *c;
@@ -75,7 +72,7 @@ int pg_cpu_heads(pg_cpu *c, const pg_op *op)
     if (!j.n_op || c->base.watch || rows->n != 1 || rows->n_prefill || rows->pos[0] >= LONGEST) return 0;
     const pg_op *attn = op + j.n_op - 2;
     j.H = attn->a.attn.heads;
-    const int parts = j.H / LEAST < c->n_lane ? j.H / LEAST : c->n_lane;
+    const int parts = j.H < c->n_lane ? j.H : c->n_lane;
     int64_t bytes = (int64_t)rows->pos[0] * j.H * (attn->a.attn.dk + attn->a.attn.dv) * PG_PRODUCT_BYTES;
     for (int i = 0; i < j.n_op; i++)
         if (op[i].w) bytes += op[i].w->shape[1] * op[i].w->shape[2] * op[i].w->stride[1];
