@@ -1,5 +1,6 @@
 /* backend.c: the CPU backend: memory for one plan, a table of ops, a loop over it. */
 #include "cpu.h"
+#include "../moe/moe.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>

@@ -67,8 +67,6 @@ pg_need pg_matmul_need(const pg_code *code, const pg_op *op);
 int pg_matmul_rounds(const pg_code *code, const pg_op *op); /* a MATMUL op: its rows are rounded to 8 bits */
 pg_need pg_attn_need(const pg_code *code, const pg_op *op);
 pg_need pg_experts_need(const pg_code *code, const pg_op *op);
-int pg_experts_shared(const pg_code *code,
-                      int i); /* ops after EXPERTS op i that it takes along: 0, or a shared network's */
 
 /* The chain of ops from op i on that heads pass without regard to each other; 0: there is none. Run the chain of this op,
  * if it has one that pays in this step; returns the ops it ran. */

@@ -5,10 +5,10 @@
  * second pass at once, while 32 of them are at hand. The second adds each pair's share to its row: an item owns columns
  * of the output and visits experts in ascending order, so a row's sum runs over its own experts in a fixed order
  * whatever else is in the batch. Rows whose experts are multiplied in floats go class by class (matmul.h).
- * A shared network that follows (pg_experts_shared) joins both passes as one more expert, which every row has chosen with
+ * A shared network that follows (shared_cpu.c) joins both passes as one more expert, which every row has chosen with
  * weight 1, behind all others: to the bit what its own ops would have given, in two rounds of the lanes instead of five.
  * Source: grouped expert GEMM, Gale et al., MegaBlocks, 2022 (the grouping only). */
-#include "../cpu/cpu.h"
+#include "moe.h"
 #include "../glu/glu.h"
 
 enum {
@@ -406,55 +406,9 @@ static job job_of(const pg_code *code, const pg_experts *e, int class)
     return j;
 }
 
-/* ---- a shared network that joins in --------------------------------------------------------------------------------- */
-
-enum { SHARED_GATE = 1, SHARED_UP, SHARED_GLU, SHARED_DOWN, SHARED_ADD, SHARED_OPS = SHARED_ADD };
-
-/* The op multiplies the rows x, and nothing else, in 8 bits. */
-static int is_rounded_matmul(const pg_code *code, const pg_op *op, pg_ref x)
-{
-    return op->code == PG_OP_MATMUL && op->src[0] == x && op->a.matmul.batch == 1 && op->a.matmul.scale == 1 &&
-           pg_matmul_rounds(code, op);
-}
-
-/* Nobody but op `by` reads what op `of` computes. */
-static int is_private(const pg_code *code, int of, int by)
-{
-    for (int i = of + 1; i < code->n_op; i++)
-        for (int k = 0; k < 2; k++)
-            if (i != by && code->op[i].src[k] == code->op[of].dst) return 0;
-    return 1;
-}
-
-/* Rows may be read from a while those of b are written: both stand apart, or row for row in one place. */
-static int may_meet(const pg_code *code, pg_ref a, pg_ref b)
-{
-    const pg_value *x = &code->value[a], *y = &code->value[b];
-    return (x->offset == y->offset && x->width == y->width) || pg_is_apart(code, a, b);
-}
-
-int pg_experts_shared(const pg_code *code, int i)
-{
-    const pg_op *op = &code->op[i];
-    const job j = job_of(code, op->a.experts.experts, 0);
-    if (i + SHARED_OPS >= code->n_op || !j.in_by8[0] || !j.in_by8[1] || j.out != PG_MUL_8BIT) return 0;
-    const pg_op *glu = op + SHARED_GLU, *add = op + SHARED_ADD;
-    if (!is_rounded_matmul(code, op + SHARED_GATE, op->src[0]) ||
-        !is_rounded_matmul(code, op + SHARED_UP, op->src[0]) || glu->code != PG_OP_GLU ||
-        glu->src[0] != op[SHARED_GATE].dst || glu->src[1] != op[SHARED_UP].dst || glu->a.glu.kind != j.e->glu ||
-        glu->a.glu.limit != j.e->limit || !is_rounded_matmul(code, op + SHARED_DOWN, glu->dst) ||
-        add->code != PG_OP_ADD || add->src[0] != op->dst || add->src[1] != op[SHARED_DOWN].dst || add->a.add.scale != 1)
-        return 0;
-    const int sole = is_private(code, i, i + SHARED_ADD) && is_private(code, i + SHARED_GATE, i + SHARED_GLU) &&
-                     is_private(code, i + SHARED_UP, i + SHARED_GLU) &&
-                     is_private(code, i + SHARED_GLU, i + SHARED_DOWN) &&
-                     is_private(code, i + SHARED_DOWN, i + SHARED_ADD);
-    return sole && may_meet(code, op->src[0], add->dst) && may_meet(code, op->src[1], add->dst) ? SHARED_OPS : 0;
-}
-
 static void join_shared(job *j, const pg_op *op)
 {
-    const pg_op *gate = op + SHARED_GATE, *up = op + SHARED_UP, *down = op + SHARED_DOWN;
+    const pg_op *gate = op + PG_SHARED_GATE, *up = op + PG_SHARED_UP, *down = op + PG_SHARED_DOWN;
     j->shared = gate;
     j->shared_net = (net){ gate->w, up->w, down->w, gate->v, up->v, down->v, gate->w->shape[1] };
 }
@@ -472,7 +426,7 @@ void pg_cpu_experts(pg_cpu *c, const pg_op *op)
         if (shared) join_shared(&j, op);
         j.c = c;
         j.x = pg_cpu_rows(c, op->src[0]);
-        j.y = pg_cpu_rows(c, shared ? op[SHARED_ADD].dst : op->dst);
+        j.y = pg_cpu_rows(c, shared ? op[PG_SHARED_ADD].dst : op->dst);
         j.row0 = class && !both ? n_pre : 0;
         const int end = both || class ? n : n_pre, width = pg_cpu_width(c, op->src[1]);
         if (both && class) break;
