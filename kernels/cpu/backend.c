@@ -17,6 +17,7 @@ static pg_need need_of(const pg_code *code)
         const pg_op *op = &code->op[i];
         const pg_need need = op->code == PG_OP_MATMUL    ? pg_matmul_need(code, op)
                              : op->code == PG_OP_ATTN    ? pg_attn_need(code, op)
+                             : op->code == PG_OP_MLA     ? pg_mla_need(code, op)
                              : op->code == PG_OP_EXPERTS ? pg_experts_need(code, op)
                                                          : (pg_need){ 0, 0 };
         if (need.lane > most.lane) most.lane = need.lane;

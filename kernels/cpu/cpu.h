@@ -43,6 +43,7 @@ typedef struct pg_need {
 pg_need pg_matmul_need(const pg_code *code, const pg_op *op);
 int pg_matmul_rounds(const pg_code *code, const pg_op *op); /* a MATMUL op: its rows are rounded to 8 bits */
 pg_need pg_attn_need(const pg_code *code, const pg_op *op);
+pg_need pg_mla_need(const pg_code *code, const pg_op *op);
 pg_need pg_experts_need(const pg_code *code, const pg_op *op);
 
 static inline float *pg_cpu_rows(const pg_cpu *c, pg_ref r)
@@ -60,6 +61,12 @@ static inline int pg_cpu_count(const pg_cpu *c, pg_ref r) /* rows of a value in 
 static inline int pg_cpu_count_prefill(const pg_cpu *c, pg_ref r)
 {
     return c->code->value[r].rows == PG_ROWS_ALL ? c->rows->n_prefill : c->rows->n_sampled_prefill;
+}
+/* The first row of a step that an op is for. A watcher is shown what weights meet in the absorbed form, which then
+ * serves all rows: expanded, the matrix of the keys meets no row of its own width. */
+static inline int pg_cpu_first(const pg_cpu *c, const pg_op *op)
+{
+    return op->decode_only && !c->base.watch ? c->rows->n_prefill : 0;
 }
 static inline char *pg_cpu_lane(const pg_cpu *c, int lane)
 {

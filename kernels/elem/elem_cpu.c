@@ -84,5 +84,8 @@ static void copy_row(void *arg, int r, int lane)
 void pg_cpu_copy(pg_cpu *c, const pg_op *op)
 {
     job j = job_of(c, op);
-    pg_lanes_run(c->lanes, copy_row, &j, pg_cpu_count(c, op->dst));
+    const int first = pg_cpu_first(c, op);
+    j.a += (int64_t)first * j.aw;
+    j.y += (int64_t)first * j.yw;
+    pg_lanes_run(c->lanes, copy_row, &j, pg_cpu_count(c, op->dst) - first);
 }
