@@ -7,7 +7,8 @@
  *
  * A key or value is the product of one matrix and one latent, in the arithmetic of matmul.h: 8-bit where the matrix is
  * quantised. A matrix whose columns are the outputs is turned first, which for 8-bit products means rounded once more, to
- * Q8_0. Positions go by in steps with absolute borders, so a row's result depends on its own position alone.
+ * Q8_0; what is made of weights is kept. Positions go by in steps with absolute borders, so a row's result depends on its
+ * own position alone.
  * Sources: DeepSeek-V2, section 2.1 (arXiv 2405.04434); tiles of queries, Dao et al., FlashAttention, 2022. */
 #include "attn.h"
 #include "../cpu/cpu.h"
@@ -30,7 +31,8 @@ typedef struct maker {
     int across; /* {outputs, latent, heads}; else {latent, outputs, heads} */
     int64_t n, latent;
     pg_dtype as;   /* PG_F32: panels [latent][16]; else packed panels of this format */
-    char *panel;   /* [heads][n / 16 and the rest]; NULL: w is packed already */
+    int used;      /* w itself: it is packed for rows that are rounded */
+    char *panel;   /* else [heads][n / 16 and the rest] */
     int64_t bytes; /* of a panel */
 } maker;
 
@@ -60,19 +62,22 @@ static int64_t panels(int64_t n)
     return (n + PG_PANEL - 1) / PG_PANEL;
 }
 
-static maker maker_of(const pg_code *code, const pg_tensor *w, int across)
+/* Of the values, or of the keys: those are read across by other ops, or by none. */
+static maker maker_of(const pg_code *code, const pg_op *op, int values)
 {
+    const pg_tensor *w = values ? op->a.mla.v : op->w;
+    const int across = !values && op->a.mla.across;
     maker m = { .w = w, .across = across, .n = w->shape[!across], .latent = w->shape[across], .as = PG_F32 };
     if (pg_is_rounded(code, w) && m.latent % 32 == 0) m.as = across ? PG_Q8_0 : w->dtype;
+    m.used = values && m.as != PG_F32;
     m.bytes = PG_PANEL * (int64_t)pg_dtype_bytes(m.as, m.latent);
     return m;
 }
 
-/* Bytes of all panels, if they have to be made. Packed weights are known only once they are loaded, so a plan counts
- * those too. */
+/* Bytes of the panels of all heads. */
 static int64_t made_bytes(const maker *m)
 {
-    return pg_round_up(m->w->shape[2] * panels(m->n) * m->bytes, 64);
+    return m->used ? 0 : pg_round_up(m->w->shape[2] * panels(m->n) * m->bytes, 64);
 }
 
 /* Bytes that making a head's panels takes of a lane: 16 rows as they are unpacked, then rows turned, then encoded. */
@@ -99,13 +104,14 @@ static room room_at(char *mem, const pg_op *op)
 
 pg_need pg_mla_need(const pg_code *code, const pg_op *op)
 {
-    const maker k = maker_of(code, op->w, op->a.mla.across), v = maker_of(code, op->a.mla.v, 0);
+    const maker k = maker_of(code, op, 0), v = maker_of(code, op, 1);
     const int64_t meeting = (KEYS * (int64_t)(op->a.mla.nope + op->a.mla.rot + op->a.mla.dv) + QUERIES * STEP) * 4 +
                             PG_TILE * (int64_t)sizeof(float *);
     pg_need need = { .lane = meeting };
     if (making_bytes(&k) > need.lane) need.lane = making_bytes(&k);
     if (making_bytes(&v) > need.lane) need.lane = making_bytes(&v);
-    need.shared = made_bytes(&k) + made_bytes(&v) + KEYS * wide_of(op) * (int64_t)sizeof(float) +
+    need.kept = made_bytes(&k) + made_bytes(&v);
+    need.shared = KEYS * wide_of(op) * (int64_t)sizeof(float) +
                   KEYS * (op->a.mla.latent / 32) * (int64_t)sizeof(pg_q8) +
                   2 * (int64_t)op->a.mla.heads * code->max_rows * (int64_t)sizeof(float);
     return need;
@@ -168,7 +174,7 @@ static void make_head(void *arg, int item, int lane)
     const job *j = arg;
     const int heads = j->op->a.mla.heads, head = item % heads;
     const maker *m = item < heads ? &j->k : &j->v;
-    if (!m->panel) return;
+    if (m->used) return;
     const pg_tensor w = pg_tensor_slice(m->w, head);
     float *mem = (float *)pg_cpu_lane(j->c, lane);
     if (m->as == PG_F32)
@@ -181,7 +187,7 @@ static void make_head(void *arg, int item, int lane)
 
 static const void *panel_at(const maker *m, int head, int64_t panel)
 {
-    if (m->panel) return panel_to(m, head, panel);
+    if (!m->used) return panel_to(m, head, panel);
     const pg_tensor w = pg_tensor_slice(m->w, head);
     return pg_panel_at(&w, panel * PG_PANEL);
 }
@@ -330,29 +336,20 @@ static void attend_sequence(job *j)
     }
 }
 
-static char *take(char **mem, int64_t bytes)
-{
-    char *at = *mem;
-    *mem += bytes;
-    return at;
-}
-
 void pg_cpu_mla(pg_cpu *c, const pg_op *op)
 {
     const pg_rows *rows = c->rows;
-    const int H = op->a.mla.heads;
+    pg_kept *kept = &c->kept[op - c->code->op];
     if (!rows->n_prefill || c->base.watch) return;
-    job j = { .c = c, .op = op, .wide = wide_of(op) };
-    char *mem = c->shared;
-    j.k = maker_of(c->code, op->w, op->a.mla.across);
-    j.v = maker_of(c->code, op->a.mla.v, 0);
-    if (j.k.as == PG_F32 || j.k.across || !j.k.w->packed) j.k.panel = take(&mem, made_bytes(&j.k));
-    if (j.v.as == PG_F32 || !j.v.w->packed) j.v.panel = take(&mem, made_bytes(&j.v));
-    j.latent = (float *)take(&mem, KEYS * j.wide * (int64_t)sizeof(float));
-    j.round = (pg_q8 *)take(&mem, KEYS * (j.k.latent / 32) * (int64_t)sizeof(pg_q8));
-    j.top = (float *)mem;
-    j.sum = j.top + (int64_t)H * rows->n_prefill;
-    if (j.k.panel || j.v.panel) pg_lanes_run(c->lanes, make_head, &j, 2 * H);
+    job j = { .c = c, .op = op, .k = maker_of(c->code, op, 0), .v = maker_of(c->code, op, 1), .wide = wide_of(op) };
+    j.k.panel = kept->at;
+    j.v.panel = kept->at + made_bytes(&j.k);
+    if (!kept->made) pg_lanes_run(c->lanes, make_head, &j, 2 * op->a.mla.heads);
+    kept->made = 1;
+    j.latent = (float *)c->shared;
+    j.round = (pg_q8 *)(j.latent + KEYS * j.wide);
+    j.top = (float *)(j.round + KEYS * (j.k.latent / 32));
+    j.sum = j.top + (int64_t)op->a.mla.heads * rows->n_prefill;
     for (j.r0 = 0; j.r0 < rows->n_prefill; j.r0 = j.r1) {
         for (j.r1 = j.r0 + 1; j.r1 < rows->n_prefill && rows->seq[j.r1] == rows->seq[j.r0];) j.r1++;
         attend_sequence(&j);

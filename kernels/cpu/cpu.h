@@ -7,6 +7,12 @@
 #include "../matmul/matmul.h"
 #include "isa.h"
 
+/* Memory that an op keeps from one step to the next, made from its weights in the first one. */
+typedef struct pg_kept {
+    char *at;
+    int made;
+} pg_kept;
+
 typedef struct pg_cpu {
     pg_backend base;
     pg_lanes *lanes;
@@ -21,6 +27,7 @@ typedef struct pg_cpu {
     const pg_rows *rows; /* of the step that is running */
     const pg_kv *kv;
     const pg_steer *steer; /* what the last HOOK op was told; NULL: nothing */
+    pg_kept *kept;         /* [n_op] */
     unsigned char *group;  /* [n_op] ops that op i runs: matrices that read the same rows go as one */
 } pg_cpu;
 
@@ -36,9 +43,9 @@ static inline int pg_cpu_group(const pg_cpu *c, const pg_op *op)
 #define PG_OP(code, row) void pg_cpu_##row(pg_cpu *c, const pg_op *op);
 #include "../op.def"
 
-/* Most bytes an op needs of a lane's scratch and of the shared one, for a plan of this size. */
+/* Most bytes an op needs of a lane's scratch and of the shared one, for a plan of this size, and bytes that it keeps. */
 typedef struct pg_need {
-    int64_t lane, shared;
+    int64_t lane, shared, kept;
 } pg_need;
 pg_need pg_matmul_need(const pg_code *code, const pg_op *op);
 int pg_matmul_rounds(const pg_code *code, const pg_op *op); /* a MATMUL op: its rows are rounded to 8 bits */
