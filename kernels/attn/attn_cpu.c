@@ -443,7 +443,7 @@ static void attend_rows(pg_cpu *c, const pg_op *op, int from, int to)
 
 void pg_cpu_attn(pg_cpu *c, const pg_op *op)
 {
-    attend_rows(c, op, 0, c->rows->n_prefill);
+    attend_rows(c, op, pg_cpu_first(c, op), c->rows->n_prefill);
     attend_rows(c, op, c->rows->n_prefill, c->rows->n);
 }
 

@@ -13,13 +13,15 @@ typedef struct job {
     int n_op, H, step;
 } job;
 
-/* [MATMUL of all heads' queries] ROPE MATMUL COPY ATTN MATMUL: number of ops, where heads are `heads`. */
+/* [MATMUL of all heads' queries] ROPE [MLA] MATMUL COPY ATTN MATMUL: number of ops, where heads are `heads`. MLA is for
+ * rows of the other class, and has nothing to do here. */
 static int match(const pg_code *code, int i, int *heads)
 {
     const pg_op *op = &code->op[i];
-    const int first = op->code == PG_OP_MATMUL, n = first + 5;
+    const int first = op->code == PG_OP_MATMUL;
+    const int mla = i + first + 1 < code->n_op && op[first + 1].code == PG_OP_MLA, n = first + mla + 5;
     if (i + n > code->n_op) return 0;
-    const pg_op *rope = op + first, *to = rope + 1, *copy = rope + 2, *attn = rope + 3, *from = rope + 4;
+    const pg_op *rope = op + first, *to = rope + mla + 1, *copy = to + 1, *attn = to + 2, *from = to + 3;
     if (rope->code != PG_OP_ROPE || to->code != PG_OP_MATMUL || copy->code != PG_OP_COPY || attn->code != PG_OP_ATTN ||
         from->code != PG_OP_MATMUL)
         return 0;
@@ -58,6 +60,7 @@ static void take_heads(void *arg, int item, int lane)
     const job *j = arg;
     const int h0 = item * j->step, h1 = h0 + j->step < j->H ? h0 + j->step : j->H;
     for (const pg_op *op = j->op; op < j->op + j->n_op; op++) switch (op->code) {
+        case PG_OP_MLA: break;
         case PG_OP_ROPE: pg_rope_heads(j->c, op, h0, h1); break;
         case PG_OP_COPY: pg_copy_heads(j->c, op, h0, h1); break;
         case PG_OP_ATTN: pg_attn_heads(j->c, op, h0, h1, lane); break;

@@ -11,17 +11,26 @@ static void (*const run_op[PG_OP_COUNT])(pg_cpu *, const pg_op *) = {
 #include "../op.def"
 };
 
+static pg_need need_of_op(const pg_code *code, const pg_op *op)
+{
+    switch (op->code) {
+    case PG_OP_MATMUL: return pg_matmul_need(code, op);
+    case PG_OP_ATTN: return pg_attn_need(code, op);
+    case PG_OP_MLA: return pg_mla_need(code, op);
+    case PG_OP_EXPERTS: return pg_experts_need(code, op);
+    default: return (pg_need){ 0 };
+    }
+}
+
+/* Scratch for the op that needs most of it, and all that is kept. */
 static pg_need need_of(const pg_code *code)
 {
-    pg_need most = { 64, 64 };
+    pg_need most = { 64, 64, 0 };
     for (int i = 0; i < code->n_op; i++) {
-        const pg_op *op = &code->op[i];
-        const pg_need need = op->code == PG_OP_MATMUL    ? pg_matmul_need(code, op)
-                             : op->code == PG_OP_ATTN    ? pg_attn_need(code, op)
-                             : op->code == PG_OP_EXPERTS ? pg_experts_need(code, op)
-                                                         : (pg_need){ 0, 0 };
+        const pg_need need = need_of_op(code, &code->op[i]);
         if (need.lane > most.lane) most.lane = need.lane;
         if (need.shared > most.shared) most.shared = need.shared;
+        most.kept += pg_round_up(need.kept, 64);
     }
     most.lane = pg_round_up(most.lane, 64);
     most.shared = pg_round_up(most.shared, 64);
@@ -47,7 +56,7 @@ static int group_at(const pg_code *code, int i)
 static int64_t memory(const pg_backend *b, const pg_code *code)
 {
     const pg_need need = need_of(code);
-    return code->arena_bytes + need.shared + need.lane * ((const pg_cpu *)b)->n_lane;
+    return code->arena_bytes + need.shared + need.lane * ((const pg_cpu *)b)->n_lane + need.kept;
 }
 
 /* One mapping that the system commits page by page as steps grow into it. */
@@ -64,10 +73,14 @@ static int prepare(pg_backend *b, const pg_code *code)
     (void)madvise(c->arena, (size_t)c->map_bytes, MADV_HUGEPAGE); /* a step walks all of it, row by row */
     c->group = malloc((size_t)code->n_op + 1);
     c->heads = malloc((size_t)code->n_op + 1);
-    if (!c->group || !c->heads) return -1;
+    c->kept = calloc((size_t)code->n_op + 1, sizeof *c->kept);
+    if (!c->group || !c->heads || !c->kept) return -1;
+    char *kept = c->arena + c->map_bytes - need.kept;
     for (int i = 0; i < code->n_op; i++) {
         c->group[i] = (unsigned char)group_at(code, i);
         c->heads[i] = (unsigned char)pg_heads_chain(code, i);
+        c->kept[i].at = kept;
+        kept += pg_round_up(need_of_op(code, &code->op[i]).kept, 64);
     }
     c->code = code;
     c->shared = c->arena + code->arena_bytes;
@@ -116,6 +129,7 @@ static void close_cpu(pg_backend *b)
     if (c->arena) munmap(c->arena, (size_t)c->map_bytes);
     free(c->group);
     free(c->heads);
+    free(c->kept);
     free(c);
 }
 

@@ -7,6 +7,12 @@
 #include "../matmul/matmul.h"
 #include "isa.h"
 
+/* Memory that an op keeps from one step to the next, made from its weights in the first one. */
+typedef struct pg_kept {
+    char *at;
+    int made;
+} pg_kept;
+
 typedef struct pg_cpu {
     pg_backend base;
     pg_lanes *lanes;
@@ -21,11 +27,11 @@ typedef struct pg_cpu {
     const pg_rows *rows; /* of the step that is running */
     const pg_kv *kv;
     const pg_steer *steer; /* what the last HOOK op was told; NULL: nothing */
+    pg_kept *kept;         /* [n_op] */
     unsigned char *group;  /* [n_op] ops that op i runs: those that read the same rows may go as one */
-    int64_t
-        small; /* bytes read at the caches' speed while a round of the lanes would only begin: see pg_cpu_is_small */
-    unsigned n_run;
-    unsigned char *heads; /* [n_op] ops that a lone row may run from op i on, some heads on each lane */
+    unsigned char *heads;  /* [n_op] ops that a lone row may run from op i on, some heads on each lane */
+    int64_t small;         /* see pg_cpu_is_small */
+    unsigned n_run;        /* steps, to look at the lanes from time to time */
 } pg_cpu;
 
 enum { PG_GROUP = 4 }; /* matrices of a group at most */
@@ -59,13 +65,14 @@ static inline void pg_cpu_each(const pg_cpu *c, pg_lane_fn *fn, void *arg, int n
 #define PG_OP(code, row) void pg_cpu_##row(pg_cpu *c, const pg_op *op);
 #include "../op.def"
 
-/* Most bytes an op needs of a lane's scratch and of the shared one, for a plan of this size. */
+/* Most bytes an op needs of a lane's scratch and of the shared one, for a plan of this size, and bytes that it keeps. */
 typedef struct pg_need {
-    int64_t lane, shared;
+    int64_t lane, shared, kept;
 } pg_need;
 pg_need pg_matmul_need(const pg_code *code, const pg_op *op);
 int pg_matmul_rounds(const pg_code *code, const pg_op *op); /* a MATMUL op: its rows are rounded to 8 bits */
 pg_need pg_attn_need(const pg_code *code, const pg_op *op);
+pg_need pg_mla_need(const pg_code *code, const pg_op *op);
 pg_need pg_experts_need(const pg_code *code, const pg_op *op);
 
 /* The chain of ops from op i on that heads pass without regard to each other; 0: there is none. Run the chain of this op,
@@ -102,6 +109,12 @@ static inline int pg_cpu_count(const pg_cpu *c, pg_ref r) /* rows of a value in 
 static inline int pg_cpu_count_prefill(const pg_cpu *c, pg_ref r)
 {
     return c->code->value[r].rows == PG_ROWS_ALL ? c->rows->n_prefill : c->rows->n_sampled_prefill;
+}
+/* The first row of a step that an op is for. A watcher is shown what weights meet in the absorbed form, which then
+ * serves all rows: expanded, the matrix of the keys meets no row of its own width. */
+static inline int pg_cpu_first(const pg_cpu *c, const pg_op *op)
+{
+    return op->decode_only && !c->base.watch ? c->rows->n_prefill : 0;
 }
 static inline char *pg_cpu_lane(const pg_cpu *c, int lane)
 {

@@ -89,7 +89,10 @@ static void copy_row(void *arg, int r, int lane)
 void pg_cpu_copy(pg_cpu *c, const pg_op *op)
 {
     job j = job_of(c, op);
-    pg_cpu_each(c, copy_row, &j, pg_cpu_count(c, op->dst), 8 * (int64_t)op->a.copy.n * op->a.copy.heads);
+    const int first = pg_cpu_first(c, op);
+    j.a += (int64_t)first * j.aw;
+    j.y += (int64_t)first * j.yw;
+    pg_cpu_each(c, copy_row, &j, pg_cpu_count(c, op->dst) - first, 8 * (int64_t)op->a.copy.n * op->a.copy.heads);
 }
 
 void pg_copy_heads(pg_cpu *c, const pg_op *op, int h0, int h1)

@@ -237,7 +237,7 @@ static void turned_item(void *arg, int item, int lane)
             for (int r = 0; r < n; r++) at[r] = x_at(j, b, r0 + r) + k0;
             pg_fpanel(sum, at, panel, n, kb);
         }
-        float *y = pg_cpu_rows(j->c, op->dst) + (int64_t)r0 * yw + (int64_t)b * op->a.matmul.y_step + o0;
+        float *y = pg_cpu_rows(j->c, op->dst) + (int64_t)(j->row0 + r0) * yw + (int64_t)b * op->a.matmul.y_step + o0;
         for (int r = 0; r < n; r++, y += yw)
             for (int o = 0; o < n_o; o++) y[o] = sum[r * PG_PANEL + o] * op->a.matmul.scale;
     }
@@ -250,14 +250,16 @@ int pg_matmul_rounds(const pg_code *code, const pg_op *op)
 
 void pg_cpu_matmul(pg_cpu *c, const pg_op *op)
 {
-    const int turned = op->a.matmul.transposed, n = pg_cpu_count(c, op->src[0]);
+    const int turned = op->a.matmul.transposed, n = pg_cpu_count(c, op->src[0]), first = pg_cpu_first(c, op);
     const int n_pre = pg_cpu_count_prefill(c, op->src[0]);
+    if (first == n) return;
     job j = { .c = c,
               .op = op,
               .n_op = pg_cpu_group(c, op),
               .x = pg_cpu_rows(c, op->src[0]),
               .xw = pg_cpu_width(c, op->src[0]),
-              .n_row = n,
+              .row0 = first,
+              .n_row = n - first,
               .K = op->w->shape[turned] };
     if (c->base.watch && !turned) show_rows(&j);
     if (turned) {
@@ -272,8 +274,8 @@ void pg_cpu_matmul(pg_cpu *c, const pg_op *op)
         return;
     }
     for (int class = 0; class < 2; class ++) {
-        j.row0 = class ? n_pre : 0;
-        j.n_row = class ? n - n_pre : n_pre;
+        j.row0 = class ? n_pre : first;
+        j.n_row = class ? n - n_pre : n_pre - first;
         j.how = class ? PG_MUL_DOT : PG_MUL_PANEL;
         if (j.n_row) multiply(&j);
     }
