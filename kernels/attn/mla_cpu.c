@@ -1,14 +1,14 @@
 /* mla_cpu.c: multi-head latent attention of the prefill class. Each head's keys and values are made from the latents in
  * the cache, a block of positions at a time, and all rows of a sequence meet them while they are in the second cache.
  *
- * Nothing is kept but latents, so a step makes keys and values of all positions before its rows once more. That pays from
- * some fifty rows a step on, in which every row meets nope + rot + dv columns a key instead of 2 * latent + rot; as a
- * row's arithmetic must not show how many came along, a few rows far behind in a context are slower.
+ * Nothing is kept but latents, so a step makes keys and values of all positions before its rows once more. That pays
+ * from some fifty rows a step on, in which every row meets nope + rot + dv columns a key instead of 2 * latent + rot;
+ * as a row's arithmetic must not show how many came along, a few rows far behind in a context are slower.
  *
  * A key or value is the product of one matrix and one latent, in the arithmetic of matmul.h: 8-bit where the matrix is
- * quantised. A matrix whose columns are the outputs is turned first, which for 8-bit products means rounded once more, to
- * Q8_0; what is made of weights is kept. Positions go by in steps with absolute borders, so a row's result depends on its
- * own position alone.
+ * quantised. A matrix whose columns are the outputs is turned first, which for 8-bit products means rounded once more,
+ * to Q8_0; what is made of weights is kept. Positions go by in steps with absolute borders, so a row's result depends
+ * on its own position alone.
  * Sources: DeepSeek-V2, section 2.1 (arXiv 2405.04434); tiles of queries, Dao et al., FlashAttention, 2022. */
 #include "attn.h"
 #include "../cpu/cpu.h"
