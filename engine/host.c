@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysinfo.h>
 
 /* First line of a small file, or "". */
 static const char *line_of(const char *path, char *line, int size)
@@ -37,6 +38,14 @@ int pg_host_threads(void)
     return n > 0 ? n : cores();
 }
 
+/* The limit of the cgroup and what it has of it, in bytes; 0: none. */
+static int granted(double *limit, double *used)
+{
+    char line[128];
+    return sscanf(line_of("/sys/fs/cgroup/memory.max", line, sizeof line), "%lf", limit) == 1 &&
+           sscanf(line_of("/sys/fs/cgroup/memory.current", line, sizeof line), "%lf", used) == 1;
+}
+
 double pg_host_memory(void)
 {
     char line[128];
@@ -46,10 +55,17 @@ double pg_host_memory(void)
         if (sscanf(line, "MemAvailable: %lf", &free_kb) == 1) break;
     if (f) fclose(f);
     double bytes = free_kb * 1024;
-    if (sscanf(line_of("/sys/fs/cgroup/memory.max", line, sizeof line), "%lf", &limit) == 1 &&
-        sscanf(line_of("/sys/fs/cgroup/memory.current", line, sizeof line), "%lf", &used) == 1) {
+    if (granted(&limit, &used)) {
         /* the page cache counts as used there, but gives way: only the limit itself is firm */
         if (limit < bytes || bytes == 0) bytes = limit;
     }
     return bytes;
+}
+
+double pg_host_free(void)
+{
+    struct sysinfo info;
+    double limit, used;
+    const double bytes = sysinfo(&info) == 0 ? (double)info.freeram * info.mem_unit : 0;
+    return granted(&limit, &used) && limit - used < bytes ? limit - used : bytes;
 }

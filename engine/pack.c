@@ -17,11 +17,12 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-/* Bytes that a thread reads at a time (two huge pages, so that threads rarely meet in one), what of them is used, and
- * bytes that are read ahead. */
+/* Bytes that a thread reads at a time (two huge pages, so that threads rarely meet in one), what of them is used; bytes
+ * that are read ahead; bytes that should be free beside those to come, some tensors and what the system wants. */
 #define BUFFER ((size_t)4 << 20)
 #define ITEM (BUFFER - 2 * PG_READ_ALIGN)
 #define AHEAD ((size_t)128 << 20)
+#define SPARE 1e9
 
 /* A piece of memory that views point into: a tensor of the file, or memory that the model owns. */
 typedef struct region {
@@ -318,13 +319,25 @@ static void pack_item(const pg_pack *p, const item *i, const char *from)
     }
 }
 
-/* Once for each tensor: every such call makes all processors look up, and neighbours share pages. */
-static void give_back(region *r)
+/* Whether less memory is free than what is still to come takes. Then the system would have to look for pages of files
+ * that it can do without, one by one and while we wait; it had better be told of those that are packed. */
+static int is_short(run *x)
 {
-    if (atomic_fetch_sub(&r->left, 1) == 1 && (r->rows || is_spent(r))) pg_source_drop(r->at, r->n);
+    pthread_mutex_lock(&x->mutex);
+    const double to_come = (double)x->pack->total - x->done;
+    pthread_mutex_unlock(&x->mutex);
+    return pg_host_free() < to_come + SPARE;
 }
 
-static int load_item(const run *x, const item *i, int lane, pg_error *err)
+/* Once for each tensor: every such call makes all processors look up, and neighbours share pages. */
+static void give_back(run *x, region *r)
+{
+    if (atomic_fetch_sub(&r->left, 1) > 1 || !(r->rows || is_spent(r))) return;
+    pg_source_drop(r->at, r->n);
+    if (is_short(x)) pg_source_forget(x->source, r->at, r->n);
+}
+
+static int load_item(run *x, const item *i, int lane, pg_error *err)
 {
     const int read_later = i->in->rows && !i->job && !x->lock; /* rows of an embedding come as they are asked for */
     const char *from = NULL;
@@ -333,7 +346,7 @@ static int load_item(const run *x, const item *i, int lane, pg_error *err)
     if (rc >= 0 && x->lock && !i->job) rc = pg_source_lock(x->source, i->at, i->n, err);
     if (rc < 0 || !i->job) return rc;
     pack_item(x->pack, i, from ? from : i->at);
-    give_back(i->in);
+    give_back(x, i->in);
     return rc;
 }
 

@@ -66,6 +66,9 @@ typedef struct pg_op {
     pg_ref dst, src[2]; /* an op may work in place: dst == src[0] */
     const pg_tensor *w; /* weight matrix or table */
     const float *v;     /* weight vector: norm weight, bias, sinks, frequencies; f32, or NULL */
+    /* 1: only rows of the decode class need it, for an MLA op has the results of the others. A backend without that op
+     * does nothing there and runs these ops over all rows. */
+    int32_t decode_only;
     union {
         struct {
             float scale;
@@ -94,6 +97,12 @@ typedef struct pg_op {
             int32_t k_stream, v_stream, heads, kv_heads, dk, dv, window;
             float scale, softcap;
         } attn;
+        struct {
+            const pg_tensor *v; /* values from latents: {latent, dv, heads} */
+            int32_t across;     /* w, keys from latents, is {nope, latent, heads}; else {latent, nope, heads} */
+            int32_t stream, heads, nope, rot, latent, dv;
+            float scale;
+        } mla; /* src: queries, [nope | rot] a head; the stream: [latent | rot] */
         struct {
             const pg_router *router;
             int32_t layer;

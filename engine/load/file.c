@@ -221,6 +221,12 @@ void pg_source_drop(const void *p, size_t n)
     if (begin < end) (void)madvise((void *)begin, end - begin, MADV_DONTNEED);
 }
 
+void pg_source_forget(const pg_source *s, const void *p, size_t n)
+{
+    const pg_file *file = s->use_mmap && n > 0 ? holder(s, p) : NULL;
+    if (file) (void)posix_fadvise(file->fd, (off_t)((const uint8_t *)p - file->data), (off_t)n, POSIX_FADV_DONTNEED);
+}
+
 int pg_source_direct(const pg_source *s)
 {
     if (!s->use_mmap) return 0;

@@ -88,11 +88,13 @@ const pg_source_tensor *pg_source_find(const pg_source *s, const char *name); /*
  * ahead: have the system begin to read them.
  * drop: give back the whole pages between p and p + n. Bytes of a mapped file come back when they are asked for, of
  * other memory they are lost.
+ * forget: have the system's cache give up those pages of a file too, but for what somebody else has mapped.
  * lock: keep pages from being swapped out, those that are there and those that come; any memory; PG_EMEMORY with advice
  * when the system refuses. */
 int pg_source_touch(const pg_source *s, const void *p, size_t n, pg_error *err);
 void pg_source_ahead(const pg_source *s, const void *p, size_t n);
 void pg_source_drop(const void *p, size_t n);
+void pg_source_forget(const pg_source *s, const void *p, size_t n);
 int pg_source_lock(const pg_source *s, const void *p, size_t n, pg_error *err);
 int pg_source_is_mapped(const pg_source *s, const void *p); /* whether p is in a mapped file */
 int pg_source_is_cached(const pg_source *s, const void *p); /* 0: reading the byte at p means waiting for the disk */

@@ -1,5 +1,7 @@
-/* attn.c: attention blocks: grouped queries (GQA), and multi-head latent attention (MLA) in its absorbed form, where the
- * cache holds one latent a position and queries are moved into the latent's space.
+/* attn.c: attention blocks: grouped queries (GQA), and multi-head latent attention (MLA), where the cache holds one latent
+ * a position. Rows of the decode class use the absorbed form: queries are moved into the latent's space. Those of the
+ * prefill class expand latents into keys and values of each head, which many rows then share: per query and key that
+ * takes a third of the products (nope + rot + dv instead of 2 * latent + rot).
  * Sources: Ainslie et al., GQA (arXiv 2305.13245); DeepSeek-V2, section 2.1 (arXiv 2405.04434). */
 #include "plan.h"
 
@@ -99,30 +101,59 @@ static void emit_copy(pg_plan *p, pg_ref dst, pg_ref src, int heads, int n, int 
     op->a.copy.dst_step = dst_step;
 }
 
+static void emit_mla(pg_plan *p, const pg_model *m, int l, pg_ref y, pg_ref q, int32_t stream)
+{
+    const pg_hparams *h = &m->h;
+    const pg_layer *layer = &m->layer[l];
+    pg_op *op = pg_plan_emit(p, PG_OP_MLA, y, q, PG_NO_REF);
+    if (!op) return;
+    op->w = &layer->k_part;
+    op->a.mla.v = &layer->v_part;
+    op->a.mla.across = !layer->k_turned;
+    op->a.mla.stream = stream;
+    op->a.mla.heads = h->n_head[l];
+    op->a.mla.nope = h->nope;
+    op->a.mla.rot = h->n_rot;
+    op->a.mla.latent = h->kv_lora;
+    op->a.mla.dv = h->head_v;
+    op->a.mla.scale = h->attn_scale;
+}
+
+/* Whether rows of the prefill class expand latents: the plain kind of attention, and fewer products. */
+static int is_expanded(const pg_model *m, int l)
+{
+    const pg_hparams *h = &m->h;
+    return !h->windowed[l] && h->attn_softcap <= 0 && !m->layer[l].v[PG_T_SINKS] &&
+           h->nope + h->head_v < 2 * h->kv_lora;
+}
+
 static pg_ref mla(pg_plan *p, const pg_model *m, int l, pg_ref x, pg_ref angles)
 {
     const pg_hparams *h = &m->h;
     const pg_layer *y = &m->layer[l];
     const int H = h->n_head[l], latent = h->kv_lora, wide = latent + h->n_rot;
+    const int low_rank = y->w[PG_T_Q_A].dtype != PG_DTYPE_NONE;
     pg_ref kv = pg_emit_matmul(p, x, &y->w[PG_T_KV_A], y->v[PG_T_KV_A]); /* [T, latent | rope] */
-    pg_ref q = x; /* its first matrix stands next to the one above: a backend may run both at once */
-    if (y->w[PG_T_Q_A].dtype != PG_DTYPE_NONE) {
-        q = pg_emit_matmul(p, q, &y->w[PG_T_Q_A], y->v[PG_T_Q_A]);
-        q = pg_emit_norm(p, q, y->v[PG_T_Q_A_NORM], h->eps);
-        q = pg_emit_matmul(p, q, &y->w[PG_T_Q_B], y->v[PG_T_Q_B]);
-    } else {
-        q = pg_emit_matmul(p, q, &y->w[PG_T_Q], y->v[PG_T_Q]);
-    }
-    emit_rope(p, q, angles, h, h->nope, H, h->head_k);
+    /* the queries' first matrix stands next to the one above: a backend may run both at once */
+    pg_ref q = pg_emit_matmul(p, x, &y->w[low_rank ? PG_T_Q_A : PG_T_Q], y->v[low_rank ? PG_T_Q_A : PG_T_Q]);
+    if (low_rank) q = pg_emit_norm(p, q, y->v[PG_T_Q_A_NORM], h->eps);
     pg_emit_norm_at(p, kv, y->v[PG_T_KV_A_NORM], h->eps, latent, 1);
     emit_rope(p, kv, angles, h, latent, 1, 0);
-    const int32_t stream = emit_store(p, kv);
+    const int32_t stream = emit_store(p, kv), first = p->code.n_op;
+    /* from here on heads have nothing to do with each other */
+    if (low_rank) q = pg_emit_matmul(p, q, &y->w[PG_T_Q_B], y->v[PG_T_Q_B]);
+    emit_rope(p, q, angles, h, h->nope, H, h->head_k);
+    pg_ref v = pg_plan_value(p, PG_ROWS_ALL, (int64_t)H * h->head_v);
+    const int expanded = is_expanded(m, l);
+    if (expanded) emit_mla(p, m, l, v, q, stream);
+    const int32_t absorbed = p->code.n_op;
     pg_ref qa = pg_plan_value(p, PG_ROWS_ALL, (int64_t)H * wide); /* per head [latent | rope] */
     emit_heads(p, qa, q, &y->k_part, y->k_turned, h->head_k, wide);
     emit_copy(p, qa, q, H, h->n_rot, h->nope, h->head_k, latent, wide);
     pg_ref o = emit_attn(p, m, l, qa, stream, stream, 1, wide, latent);
-    pg_ref v = pg_plan_value(p, PG_ROWS_ALL, (int64_t)H * h->head_v);
     emit_heads(p, v, o, &y->v_part, 0, latent, h->head_v);
+    pg_plan_apart(p, first);
+    for (int32_t i = absorbed; i < p->code.n_op; i++) p->op[i].decode_only = expanded;
     return pg_emit_matmul(p, v, &y->w[PG_T_O], y->v[PG_T_O]);
 }
 

@@ -66,6 +66,12 @@ int32_t pg_plan_stream(pg_plan *p, int64_t width)
     return p->n_stream++;
 }
 
+void pg_plan_apart(pg_plan *p, int32_t first)
+{
+    if (p->rc < 0 || !grow(p, &p->span, p->n_span, &p->cap_span, sizeof *p->span)) return;
+    p->span[p->n_span++] = (struct pg_span){ first, p->code.n_op - 1 };
+}
+
 /* ---- layout ---------------------------------------------------------------------------------------------------------- */
 
 typedef struct life {
@@ -74,11 +80,11 @@ typedef struct life {
     int64_t bytes;
 } life;
 
-static void touch(life *lives, pg_ref r, int32_t op)
+static void touch(life *lives, pg_ref r, int32_t first, int32_t last)
 {
     if (r == PG_NO_REF) return;
-    if (lives[r].first < 0) lives[r].first = op;
-    if (lives[r].last < op) lives[r].last = op;
+    if (lives[r].first < 0) lives[r].first = first;
+    if (lives[r].last < last) lives[r].last = last;
 }
 
 static life *find_lives(const pg_plan *p)
@@ -90,9 +96,12 @@ static life *find_lives(const pg_plan *p)
         lives[r] = (life){ .value = r, .first = -1, .last = p->value[r].offset < 0 ? INT32_MAX : -1 };
         lives[r].bytes = (rows * p->value[r].width * 4 + ALIGN - 1) / ALIGN * ALIGN;
     }
-    for (int32_t i = 0; i < p->code.n_op; i++) {
-        touch(lives, p->op[i].dst, i);
-        for (int s = 0; s < 2; s++) touch(lives, p->op[i].src[s], i);
+    for (int32_t i = 0, n = 0; i < p->code.n_op; i++) {
+        while (n < p->n_span && p->span[n].last < i) n++;
+        const int apart = n < p->n_span && p->span[n].first <= i;
+        const int32_t first = apart ? p->span[n].first : i, last = apart ? p->span[n].last : i;
+        touch(lives, p->op[i].dst, first, last);
+        for (int s = 0; s < 2; s++) touch(lives, p->op[i].src[s], first, last);
     }
     return lives;
 }
@@ -143,6 +152,7 @@ void pg_plan_free(pg_plan *p)
     free(p->op);
     free(p->value);
     free(p->stream);
+    free(p->span);
     free(p->pick);
     *p = (pg_plan){ 0 };
 }

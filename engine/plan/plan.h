@@ -15,6 +15,10 @@ typedef struct pg_plan {
     int32_t cap_op, cap_value;
     pg_kv_stream *stream; /* what the KV cache holds, offsets not yet set */
     int32_t n_stream, cap_stream;
+    struct pg_span { /* ops first .. last */
+        int32_t first, last;
+    } * span; /* whose values have places of their own, in ascending order */
+    int32_t n_span, cap_span;
     pg_ref logits; /* [S, V] */
     pg_ref *pick;  /* [n_moe_layer] chosen experts, kept for counting: [T, 2M], M of pg_router_most; ids < 0: none */
     int32_t n_pick;
@@ -39,6 +43,9 @@ int pg_plan_rows(const pg_plan *p, pg_ref r);
 pg_op *pg_plan_emit(pg_plan *p, pg_opcode code, pg_ref dst, pg_ref a, pg_ref b);
 /* A stream of the KV cache, width elements a position. */
 int32_t pg_plan_stream(pg_plan *p, int64_t width);
+/* The ops from number first to the newest need not run one after the other where they do not depend on each other: what
+ * they read and write has places of its own until all are done. */
+void pg_plan_apart(pg_plan *p, int32_t first);
 void pg_plan_fail(pg_plan *p, int code, const char *what);
 /* Lay out the arena; the first error of all emitters. */
 int pg_plan_finish(pg_plan *p, pg_error *err);

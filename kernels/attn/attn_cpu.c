@@ -24,8 +24,7 @@ enum {
     UNPACK = 24,     /* queries of a kv head from which on unpacking a page first pays */
     RUN_LEAST = 128, /* positions of a run; longer where a row would have more than RUNS of them */
     RUNS = 32,
-    SPLIT_ROWS = 4, /* more rows than this are not cut into runs */
-    SMALL = 1 << 17 /* products that are not worth waking a lane for */
+    SPLIT_ROWS = 4 /* more rows than this are not cut into runs */
 };
 
 typedef struct job {
@@ -136,6 +135,16 @@ static void foresee(pg_held *h, const pg_kv *kv, const pg_kv_stream *s, int32_t 
     h->soon_step = n_g == all ? h->soon_bytes : s->row_bytes;
 }
 
+/* Ask for n positions of a page, the columns of kv heads g .. g + n_g - 1, all at once: nothing has asked for a run's first
+ * page before, and by itself a kernel waits for memory row after row. */
+static void call_up(const pg_kv *kv, const pg_kv_stream *s, int32_t page, int n, int g, int n_g, int all)
+{
+    const int64_t bytes = s->row_bytes / all;
+    const char *row = page_at(kv, s, page) + g * bytes;
+    for (int t = 0; t < n; t++, row += s->row_bytes)
+        for (int64_t b = 0; b < n_g * bytes; b += 64) __builtin_prefetch(row + b, 0, 2);
+}
+
 /* ---- one run ------------------------------------------------------------------------------------------------------ */
 
 /* Positions of a run for a row at pos. */
@@ -232,6 +241,11 @@ static void meet_run(const job *j, const part *w, int u, const room *m, state st
     const int first = w->first > u * w->run ? w->first : u * w->run;
     const int last = w->last < (u + 1) * w->run - 1 ? w->last : (u + 1) * w->run - 1;
     for (int i = 0; i < w->n_q; i++) st.top[i] = -INFINITY, st.sum[i] = 0;
+    if (w->r1 - w->r0 == 1) {
+        const int n = last + 1 < first / P * P + P ? last + 1 - first / P * P : P;
+        call_up(kv, j->ks, pages[first / P], n, w->g0, w->n_g, G);
+        if (!one) call_up(kv, j->vs, pages[first / P], n, w->g0, w->n_g, G);
+    }
     for (int p = first / P; p <= last / P; p++) {
         const int at = p * P, n = last - at + 1 < P ? last - at + 1 : P;
         const span rows = rows_seeing(j, w, at, n);
@@ -304,18 +318,23 @@ static part part_at(const job *j, int i)
     return w;
 }
 
+static void attend_part(const job *j, const part *w, int lane)
+{
+    const room m = room_at(pg_cpu_lane(j->c, lane), j->op->a.attn.dk, j->op->a.attn.dv);
+    const state run = state_at(m.run, w->n_q);
+    float top[QUERIES], sum[QUERIES];
+    begin(j, w, top, sum);
+    for (int u = w->first / w->run; u <= w->last / w->run; u++) {
+        meet_run(j, w, u, &m, run);
+        merge(j, w, u, run, top, sum);
+    }
+}
+
 static void attend(void *arg, int item, int lane)
 {
     const job *j = arg;
     const part w = part_at(j, item);
-    const room m = room_at(pg_cpu_lane(j->c, lane), j->op->a.attn.dk, j->op->a.attn.dv);
-    const state run = state_at(m.run, w.n_q);
-    float top[QUERIES], sum[QUERIES];
-    begin(j, &w, top, sum);
-    for (int u = w.first / w.run; u <= w.last / w.run; u++) {
-        meet_run(j, &w, u, &m, run);
-        merge(j, &w, u, run, top, sum);
-    }
+    attend_part(j, &w, lane);
 }
 
 /* Where the results of a run go that is an item of its own. */
@@ -379,7 +398,8 @@ static void share_out(job *j, const extent *e)
     if (j->heads_part < shared) j->groups = 1;
     const int split = n_lane > 1 && e->n_run > 1 && j->n_row <= SPLIT_ROWS;
     const int tiles = j->n_tile * (split ? e->n_run : 1);
-    while (j->groups > 1 && tiles * ((G + j->groups - 1) / j->groups) < 2 * n_lane) j->groups = (j->groups + 1) / 2;
+    while (j->groups > 1 && tiles * ((G + j->groups - 1) / j->groups) < (e->rows == 1 ? 1 : 2) * n_lane)
+        j->groups = (j->groups + 1) / 2;
     j->n_group = (G + j->groups - 1) / j->groups;
     while (j->heads_part > 1 && tiles * j->n_group * ((shared + j->heads_part - 1) / j->heads_part) < n_lane)
         j->heads_part = (j->heads_part + 1) / 2;
@@ -387,24 +407,29 @@ static void share_out(job *j, const extent *e)
     j->n_run = split ? e->n_run : 0;
 }
 
+static job job_of(pg_cpu *c, const pg_op *op, int from, int to)
+{
+    return (job){ .c = c,
+                  .op = op,
+                  .q = pg_cpu_rows(c, op->src[0]),
+                  .y = pg_cpu_rows(c, op->dst),
+                  .ks = &c->kv->stream[op->a.attn.k_stream],
+                  .vs = &c->kv->stream[op->a.attn.v_stream],
+                  .first_row = from,
+                  .n_row = to - from };
+}
+
 /* Rows [from, to), of one class: tiles of many rows and those of one are shared out in their own ways. */
 static void attend_rows(pg_cpu *c, const pg_op *op, int from, int to)
 {
     if (from == to) return;
-    job j = { .c = c,
-              .op = op,
-              .q = pg_cpu_rows(c, op->src[0]),
-              .y = pg_cpu_rows(c, op->dst),
-              .ks = &c->kv->stream[op->a.attn.k_stream],
-              .vs = &c->kv->stream[op->a.attn.v_stream],
-              .first_row = from,
-              .n_row = to - from,
-              .tile = (int32_t *)c->shared };
+    job j = job_of(c, op, from, to);
+    j.tile = (int32_t *)c->shared;
     const int shared = op->a.attn.heads / op->a.attn.kv_heads;
     const extent e = cut_tiles(&j, shared < QUERIES ? QUERIES / shared : 1);
     share_out(&j, &e);
     const int n_part = j.n_tile * j.n_group * j.head_parts;
-    if (e.work * op->a.attn.heads < SMALL) {
+    if (pg_cpu_is_small(c, e.work * op->a.attn.heads * PG_PRODUCT_BYTES)) {
         for (int i = 0; i < n_part; i++) attend(&j, i, 0);
     } else if (j.n_run) {
         j.left = (_Atomic int *)(j.tile + padded(c->code->max_rows + 1));
@@ -418,8 +443,24 @@ static void attend_rows(pg_cpu *c, const pg_op *op, int from, int to)
 
 void pg_cpu_attn(pg_cpu *c, const pg_op *op)
 {
-    attend_rows(c, op, 0, c->rows->n_prefill);
+    attend_rows(c, op, pg_cpu_first(c, op), c->rows->n_prefill);
     attend_rows(c, op, c->rows->n_prefill, c->rows->n);
+}
+
+void pg_attn_heads(pg_cpu *c, const pg_op *op, int h0, int h1, int lane)
+{
+    int32_t tile[2] = { 0, 1 };
+    job j = job_of(c, op, 0, 1);
+    j.tile = tile;
+    j.n_tile = j.groups = j.n_group = j.head_parts = 1;
+    j.heads_part = op->a.attn.heads;
+    for (int h = h0, n; h < h1; h += n) {
+        n = h1 - h < QUERIES ? h1 - h : QUERIES;
+        part w = part_at(&j, 0);
+        w.h0 = h;
+        w.n_head = w.n_q = n;
+        attend_part(&j, &w, lane);
+    }
 }
 
 /* ---- store -------------------------------------------------------------------------------------------------------- */
@@ -448,5 +489,5 @@ static void store_row(void *arg, int r, int lane)
 void pg_cpu_store(pg_cpu *c, const pg_op *op)
 {
     job j = { .c = c, .op = op, .q = pg_cpu_rows(c, op->src[0]) };
-    pg_lanes_run(c->lanes, store_row, &j, c->rows->n);
+    pg_cpu_each(c, store_row, &j, c->rows->n, 8 * (int64_t)op->a.store.n);
 }

@@ -1,5 +1,6 @@
 /* backend.c: the CPU backend: memory for one plan, a table of ops, a loop over it. */
 #include "cpu.h"
+#include "../moe/moe.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -10,28 +11,39 @@ static void (*const run_op[PG_OP_COUNT])(pg_cpu *, const pg_op *) = {
 #include "../op.def"
 };
 
+static pg_need need_of_op(const pg_code *code, const pg_op *op)
+{
+    switch (op->code) {
+    case PG_OP_MATMUL: return pg_matmul_need(code, op);
+    case PG_OP_ATTN: return pg_attn_need(code, op);
+    case PG_OP_MLA: return pg_mla_need(code, op);
+    case PG_OP_EXPERTS: return pg_experts_need(code, op);
+    default: return (pg_need){ 0 };
+    }
+}
+
+/* Scratch for the op that needs most of it, and all that is kept. */
 static pg_need need_of(const pg_code *code)
 {
-    pg_need most = { 64, 64 };
+    pg_need most = { 64, 64, 0 };
     for (int i = 0; i < code->n_op; i++) {
-        const pg_op *op = &code->op[i];
-        const pg_need need = op->code == PG_OP_MATMUL    ? pg_matmul_need(code, op)
-                             : op->code == PG_OP_ATTN    ? pg_attn_need(code, op)
-                             : op->code == PG_OP_EXPERTS ? pg_experts_need(code, op)
-                                                         : (pg_need){ 0, 0 };
+        const pg_need need = need_of_op(code, &code->op[i]);
         if (need.lane > most.lane) most.lane = need.lane;
         if (need.shared > most.shared) most.shared = need.shared;
+        most.kept += pg_round_up(need.kept, 64);
     }
     most.lane = pg_round_up(most.lane, 64);
     most.shared = pg_round_up(most.shared, 64);
     return most;
 }
 
-/* Multiplications that follow each other and read the same rows, none of which another one writes. */
+/* Multiplications that follow each other and read the same rows, none of which another one writes; experts and a shared
+ * network. */
 static int group_at(const pg_code *code, int i)
 {
     const pg_op *first = &code->op[i];
     int n = 1;
+    if (first->code == PG_OP_EXPERTS) return 1 + pg_experts_shared(code, i);
     if (first->code != PG_OP_MATMUL || first->a.matmul.batch != 1 || first->a.matmul.transposed) return 1;
     for (const pg_op *op = first + 1; n < PG_GROUP && i + n < code->n_op; n++, op++)
         if (op->code != PG_OP_MATMUL || op->src[0] != first->src[0] || op->dst == first->src[0] ||
@@ -44,7 +56,7 @@ static int group_at(const pg_code *code, int i)
 static int64_t memory(const pg_backend *b, const pg_code *code)
 {
     const pg_need need = need_of(code);
-    return code->arena_bytes + need.shared + need.lane * ((const pg_cpu *)b)->n_lane;
+    return code->arena_bytes + need.shared + need.lane * ((const pg_cpu *)b)->n_lane + need.kept;
 }
 
 /* One mapping that the system commits page by page as steps grow into it. */
@@ -60,8 +72,16 @@ static int prepare(pg_backend *b, const pg_code *code)
     }
     (void)madvise(c->arena, (size_t)c->map_bytes, MADV_HUGEPAGE); /* a step walks all of it, row by row */
     c->group = malloc((size_t)code->n_op + 1);
-    if (!c->group) return -1;
-    for (int i = 0; i < code->n_op; i++) c->group[i] = (unsigned char)group_at(code, i);
+    c->heads = malloc((size_t)code->n_op + 1);
+    c->kept = calloc((size_t)code->n_op + 1, sizeof *c->kept);
+    if (!c->group || !c->heads || !c->kept) return -1;
+    char *kept = c->arena + c->map_bytes - need.kept;
+    for (int i = 0; i < code->n_op; i++) {
+        c->group[i] = (unsigned char)group_at(code, i);
+        c->heads[i] = (unsigned char)pg_heads_chain(code, i);
+        c->kept[i].at = kept;
+        kept += pg_round_up(need_of_op(code, &code->op[i]).kept, 64);
+    }
     c->code = code;
     c->shared = c->arena + code->arena_bytes;
     c->scratch = c->shared + need.shared;
@@ -69,12 +89,27 @@ static int prepare(pg_backend *b, const pg_code *code)
     return 0;
 }
 
+/* The system moves threads between cores that are near each other and far apart. */
+static void look_at_lanes(pg_cpu *c)
+{
+    enum { STEPS = 64, BYTES_A_NS = 1600 }; /* measured: below that, two cores are not faster than one */
+    if (c->n_run++ % STEPS) return;
+    const int slower = c->isa & PG_ISA_avx2 ? 1 : 32; /* the references take their time */
+    c->small = (int64_t)pg_lanes_trip(c->lanes) * BYTES_A_NS / slower;
+}
+
 static void run(pg_backend *b, const pg_rows *rows, const pg_kv *kv)
 {
     pg_cpu *c = (pg_cpu *)b;
+    look_at_lanes(c);
     c->rows = rows;
     c->kv = kv;
-    for (int i = 0; i < c->code->n_op; i += c->group[i]) run_op[c->code->op[i].code](c, &c->code->op[i]);
+    for (int i = 0, n; i < c->code->n_op; i += n) {
+        const pg_op *op = &c->code->op[i];
+        if ((n = pg_cpu_heads(c, op))) continue;
+        run_op[op->code](c, op);
+        n = pg_cpu_group(c, op);
+    }
 }
 
 static const void *read_value(pg_backend *b, pg_ref value)
@@ -93,6 +128,8 @@ static void close_cpu(pg_backend *b)
     pg_lanes_close(c->lanes);
     if (c->arena) munmap(c->arena, (size_t)c->map_bytes);
     free(c->group);
+    free(c->heads);
+    free(c->kept);
     free(c);
 }
 

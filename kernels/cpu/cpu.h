@@ -7,6 +7,12 @@
 #include "../matmul/matmul.h"
 #include "isa.h"
 
+/* Memory that an op keeps from one step to the next, made from its weights in the first one. */
+typedef struct pg_kept {
+    char *at;
+    int made;
+} pg_kept;
+
 typedef struct pg_cpu {
     pg_backend base;
     pg_lanes *lanes;
@@ -21,29 +27,72 @@ typedef struct pg_cpu {
     const pg_rows *rows; /* of the step that is running */
     const pg_kv *kv;
     const pg_steer *steer; /* what the last HOOK op was told; NULL: nothing */
-    unsigned char *group;  /* [n_op] ops that op i runs: matrices that read the same rows go as one */
+    pg_kept *kept;         /* [n_op] */
+    unsigned char *group;  /* [n_op] ops that op i runs: those that read the same rows may go as one */
+    unsigned char *heads;  /* [n_op] ops that a lone row may run from op i on, some heads on each lane */
+    int64_t small;         /* see pg_cpu_is_small */
+    unsigned n_run;        /* steps, to look at the lanes from time to time */
 } pg_cpu;
 
-enum { PG_GROUP = 4 }; /* ops of a group at most */
+enum { PG_GROUP = 4 }; /* matrices of a group at most */
 
-/* Ops that run as one with this one, itself included. */
+/* Ops that run as one with this one, itself included. Who watches wants to see each matrix by itself. */
 static inline int pg_cpu_group(const pg_cpu *c, const pg_op *op)
 {
-    return c->group[op - c->code->op];
+    return c->base.watch && op->code != PG_OP_MATMUL ? 1 : c->group[op - c->code->op];
+}
+
+/* Work that a round of the lanes would not make shorter: it costs a trip to the other cores and back, and what they write
+ * has to be fetched from there. Counted in bytes at the rate at which kernels read weights out of the caches; a product of
+ * attention is worth two. How long a trip is, backend.c asks again and again. */
+enum { PG_PRODUCT_BYTES = 2 };
+static inline int pg_cpu_is_small(const pg_cpu *c, int64_t bytes)
+{
+    return bytes < c->small;
+}
+
+/* All of n items of so many bytes each, on the caller alone if they are small. */
+static inline void pg_cpu_each(const pg_cpu *c, pg_lane_fn *fn, void *arg, int n, int64_t bytes)
+{
+    if (!pg_cpu_is_small(c, n * bytes)) {
+        pg_lanes_run(c->lanes, fn, arg, n);
+        return;
+    }
+    for (int i = 0; i < n; i++) fn(arg, i, 0);
 }
 
 /* The op functions, one for each row of op.def. */
 #define PG_OP(code, row) void pg_cpu_##row(pg_cpu *c, const pg_op *op);
 #include "../op.def"
 
-/* Most bytes an op needs of a lane's scratch and of the shared one, for a plan of this size. */
+/* Most bytes an op needs of a lane's scratch and of the shared one, for a plan of this size, and bytes that it keeps. */
 typedef struct pg_need {
-    int64_t lane, shared;
+    int64_t lane, shared, kept;
 } pg_need;
 pg_need pg_matmul_need(const pg_code *code, const pg_op *op);
 int pg_matmul_rounds(const pg_code *code, const pg_op *op); /* a MATMUL op: its rows are rounded to 8 bits */
 pg_need pg_attn_need(const pg_code *code, const pg_op *op);
+pg_need pg_mla_need(const pg_code *code, const pg_op *op);
 pg_need pg_experts_need(const pg_code *code, const pg_op *op);
+
+/* The chain of ops from op i on that heads pass without regard to each other; 0: there is none. Run the chain of this op,
+ * if it has one that pays in this step; returns the ops it ran. */
+int pg_heads_chain(const pg_code *code, int i);
+int pg_cpu_heads(pg_cpu *c, const pg_op *op);
+
+/* The heads h0 .. h1 - 1 of H of an op of a chain, for the step's only row. lane: whose scratch to use. */
+void pg_matmul_heads(pg_cpu *c, const pg_op *op, int H, int h0, int h1, int lane);
+void pg_attn_heads(pg_cpu *c, const pg_op *op, int h0, int h1, int lane);
+void pg_rope_heads(pg_cpu *c, const pg_op *op, int h0, int h1);
+void pg_copy_heads(pg_cpu *c, const pg_op *op, int h0, int h1);
+
+/* Two values have no place in common. */
+static inline int pg_is_apart(const pg_code *code, pg_ref a, pg_ref b)
+{
+    const pg_value *x = &code->value[a], *y = &code->value[b];
+    return x->offset + 4 * (int64_t)x->width * code->max_rows <= y->offset ||
+           y->offset + 4 * (int64_t)y->width * code->max_rows <= x->offset;
+}
 
 static inline float *pg_cpu_rows(const pg_cpu *c, pg_ref r)
 {
@@ -60,6 +109,12 @@ static inline int pg_cpu_count(const pg_cpu *c, pg_ref r) /* rows of a value in 
 static inline int pg_cpu_count_prefill(const pg_cpu *c, pg_ref r)
 {
     return c->code->value[r].rows == PG_ROWS_ALL ? c->rows->n_prefill : c->rows->n_sampled_prefill;
+}
+/* The first row of a step that an op is for. A watcher is shown what weights meet in the absorbed form, which then
+ * serves all rows: expanded, the matrix of the keys meets no row of its own width. */
+static inline int pg_cpu_first(const pg_cpu *c, const pg_op *op)
+{
+    return op->decode_only && !c->base.watch ? c->rows->n_prefill : 0;
 }
 static inline char *pg_cpu_lane(const pg_cpu *c, int lane)
 {

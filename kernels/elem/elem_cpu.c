@@ -36,7 +36,7 @@ static void add_row(void *arg, int r, int lane)
 void pg_cpu_add(pg_cpu *c, const pg_op *op)
 {
     job j = job_of(c, op);
-    pg_lanes_run(c->lanes, add_row, &j, pg_cpu_count(c, op->dst));
+    pg_cpu_each(c, add_row, &j, pg_cpu_count(c, op->dst), 12 * (int64_t)j.yw);
 }
 
 static void gate_row(void *arg, int r, int lane)
@@ -52,7 +52,7 @@ static void gate_row(void *arg, int r, int lane)
 void pg_cpu_gate(pg_cpu *c, const pg_op *op)
 {
     job j = job_of(c, op);
-    pg_lanes_run(c->lanes, gate_row, &j, pg_cpu_count(c, op->dst));
+    pg_cpu_each(c, gate_row, &j, pg_cpu_count(c, op->dst), 8 * (int64_t)j.yw);
 }
 
 static void clamp_row(void *arg, int r, int lane)
@@ -67,22 +67,36 @@ static void clamp_row(void *arg, int r, int lane)
 void pg_cpu_clamp(pg_cpu *c, const pg_op *op)
 {
     job j = job_of(c, op);
-    pg_lanes_run(c->lanes, clamp_row, &j, pg_cpu_count(c, op->dst));
+    pg_cpu_each(c, clamp_row, &j, pg_cpu_count(c, op->dst), 8 * (int64_t)j.yw);
+}
+
+static void copy_heads(const job *j, int r, int h0, int h1)
+{
+    const pg_op *op = j->op;
+    for (int h = h0; h < h1; h++)
+        memcpy(j->y + (int64_t)r * j->yw + op->a.copy.dst_col + (int64_t)h * op->a.copy.dst_step,
+               j->a + (int64_t)r * j->aw + op->a.copy.src_col + (int64_t)h * op->a.copy.src_step,
+               (size_t)op->a.copy.n * sizeof(float));
 }
 
 static void copy_row(void *arg, int r, int lane)
 {
     (void)lane;
     const job *j = arg;
-    const pg_op *op = j->op;
-    for (int h = 0; h < op->a.copy.heads; h++)
-        memcpy(j->y + (int64_t)r * j->yw + op->a.copy.dst_col + (int64_t)h * op->a.copy.dst_step,
-               j->a + (int64_t)r * j->aw + op->a.copy.src_col + (int64_t)h * op->a.copy.src_step,
-               (size_t)op->a.copy.n * sizeof(float));
+    copy_heads(j, r, 0, j->op->a.copy.heads);
 }
 
 void pg_cpu_copy(pg_cpu *c, const pg_op *op)
 {
     job j = job_of(c, op);
-    pg_lanes_run(c->lanes, copy_row, &j, pg_cpu_count(c, op->dst));
+    const int first = pg_cpu_first(c, op);
+    j.a += (int64_t)first * j.aw;
+    j.y += (int64_t)first * j.yw;
+    pg_cpu_each(c, copy_row, &j, pg_cpu_count(c, op->dst) - first, 8 * (int64_t)op->a.copy.n * op->a.copy.heads);
+}
+
+void pg_copy_heads(pg_cpu *c, const pg_op *op, int h0, int h1)
+{
+    const job j = job_of(c, op);
+    copy_heads(&j, 0, h0, h1);
 }

@@ -23,7 +23,7 @@ static void embed_row(void *arg, int r, int lane)
 void pg_cpu_embed(pg_cpu *c, const pg_op *op)
 {
     job j = { .op = op, .which = c->rows->token, .y = pg_cpu_rows(c, op->dst), .width = pg_cpu_width(c, op->dst) };
-    pg_lanes_run(c->lanes, embed_row, &j, c->rows->n);
+    pg_cpu_each(c, embed_row, &j, c->rows->n, 8 * (int64_t)j.width);
 }
 
 void pg_cpu_gather(pg_cpu *c, const pg_op *op)

@@ -24,5 +24,5 @@ void pg_cpu_glu(pg_cpu *c, const pg_op *op)
               .u = pg_cpu_rows(c, op->src[1]),
               .y = pg_cpu_rows(c, op->dst),
               .width = pg_cpu_width(c, op->dst) };
-    pg_lanes_run(c->lanes, glu_row, &j, pg_cpu_count(c, op->src[0]));
+    pg_cpu_each(c, glu_row, &j, pg_cpu_count(c, op->src[0]), 64 * (int64_t)j.width);
 }

@@ -8,12 +8,10 @@
 #include "../unpack/unpack.h"
 
 enum {
-    KB = 256,             /* columns unpacked at a time */
-    RUN = 8,              /* panels of an item at most */
-    RUN_BYTES = 16384,    /* and at least so many bytes of them when there are few rows */
-    ALONE = 4,            /* so many rows are few */
-    ALONE_BYTES = 147456, /* fewer of a matrix are read by the caller alone for few rows, */
-    ALONE_COLUMNS = 8192  /* and up to so many numbers are rounded by the caller: a round of the lanes costs more */
+    KB = 256,          /* columns unpacked at a time */
+    RUN = 8,           /* panels of an item at most */
+    RUN_BYTES = 16384, /* and at least so many bytes of them when there are few rows */
+    ALONE = 4          /* so many rows are few */
 };
 
 int64_t pg_mul_scratch(int64_t k)
@@ -121,10 +119,7 @@ static void round_rows(job *j)
 {
     const int n = j->n_row * j->op->a.matmul.batch;
     j->act = (pg_q8 *)j->c->shared;
-    if (n * j->K > ALONE_COLUMNS)
-        pg_lanes_run(j->c->lanes, round_row, j, n);
-    else
-        for (int i = 0; i < n; i++) round_row(j, i, 0);
+    pg_cpu_each(j->c, round_row, j, n, 16 * j->K);
 }
 
 static void put(const job *j, const pg_op *op, int b, int64_t o0, int r0, int n, const float *sum)
@@ -134,6 +129,21 @@ static void put(const job *j, const pg_op *op, int b, int64_t o0, int r0, int n,
     float *y = pg_cpu_rows(j->c, op->dst) + (int64_t)(j->row0 + r0) * yw + (int64_t)b * op->a.matmul.y_step + o0;
     for (int r = 0; r < n; r++, y += yw, sum += PG_PANEL)
         for (int o = 0; o < n_o; o++) y[o] = sum[o] * op->a.matmul.scale + (bias ? bias[o] : 0.0f);
+}
+
+/* Whole panels of a matrix whose sums are the outputs, met by one row: kernels write where the outputs belong. */
+static int is_plain(const job *j, const pg_op *op, int64_t n_out)
+{
+    return j->how == PG_MUL_8BIT && j->n_row == 1 && n_out % PG_PANEL == 0 && op->a.matmul.scale == 1 && !op->v;
+}
+
+static void mul_plain(const job *j, const pg_op *op, int b, const pg_tensor *w, int64_t from, int64_t to)
+{
+    pg_qmul_fn *qmul = pg_qmul_of(w->dtype);
+    const pg_q8 *x = tile_at(j, b, 0);
+    float *y =
+        pg_cpu_rows(j->c, op->dst) + (int64_t)j->row0 * pg_cpu_width(j->c, op->dst) + (int64_t)b * op->a.matmul.y_step;
+    for (; from < to; from += PG_PANEL) qmul(y + from, pg_panel_at(w, from), x, 1, j->K);
 }
 
 static void mul_item(void *arg, int item, int lane)
@@ -149,6 +159,10 @@ static void mul_item(void *arg, int item, int lane)
     float *sum = (float *)pg_cpu_lane(j->c, lane);
     const float **f = (const float **)(sum + PG_TILE * PG_PANEL);
     char *mem = (char *)(f + PG_TILE);
+    if (is_plain(j, op, to - from)) {
+        mul_plain(j, op, b, &w, from, to);
+        return;
+    }
     for (int r0 = 0; r0 < j->n_row; r0 += PG_TILE) {
         const pg_acts x = { f, tile_at(j, b, r0), tile_rows(j, r0) };
         for (int r = 0; r < x.n; r++) f[r] = x_at(j, b, r0 + r);
@@ -177,7 +191,8 @@ static void multiply(job *j)
         panels[i] = (j->op[i].w->shape[1] + PG_PANEL - 1) / PG_PANEL;
         bytes += panels[i] * j->op[i].a.matmul.batch * PG_PANEL * j->op[i].w->stride[1];
     }
-    const int alone = few && bytes < ALONE_BYTES;
+    const int alone =
+        pg_cpu_is_small(j->c, bytes * (j->n_row + 3) / 4); /* four rows at once take twice as long as one */
     bytes /= 8 * j->c->n_lane;
     if (few && bytes < RUN_BYTES) bytes = RUN_BYTES;
     for (int i = 0; i < j->n_op; i++) {
@@ -222,7 +237,7 @@ static void turned_item(void *arg, int item, int lane)
             for (int r = 0; r < n; r++) at[r] = x_at(j, b, r0 + r) + k0;
             pg_fpanel(sum, at, panel, n, kb);
         }
-        float *y = pg_cpu_rows(j->c, op->dst) + (int64_t)r0 * yw + (int64_t)b * op->a.matmul.y_step + o0;
+        float *y = pg_cpu_rows(j->c, op->dst) + (int64_t)(j->row0 + r0) * yw + (int64_t)b * op->a.matmul.y_step + o0;
         for (int r = 0; r < n; r++, y += yw)
             for (int o = 0; o < n_o; o++) y[o] = sum[r * PG_PANEL + o] * op->a.matmul.scale;
     }
@@ -235,14 +250,16 @@ int pg_matmul_rounds(const pg_code *code, const pg_op *op)
 
 void pg_cpu_matmul(pg_cpu *c, const pg_op *op)
 {
-    const int turned = op->a.matmul.transposed, n = pg_cpu_count(c, op->src[0]);
+    const int turned = op->a.matmul.transposed, n = pg_cpu_count(c, op->src[0]), first = pg_cpu_first(c, op);
     const int n_pre = pg_cpu_count_prefill(c, op->src[0]);
+    if (first == n) return;
     job j = { .c = c,
               .op = op,
               .n_op = pg_cpu_group(c, op),
               .x = pg_cpu_rows(c, op->src[0]),
               .xw = pg_cpu_width(c, op->src[0]),
-              .n_row = n,
+              .row0 = first,
+              .n_row = n - first,
               .K = op->w->shape[turned] };
     if (c->base.watch && !turned) show_rows(&j);
     if (turned) {
@@ -257,11 +274,39 @@ void pg_cpu_matmul(pg_cpu *c, const pg_op *op)
         return;
     }
     for (int class = 0; class < 2; class ++) {
-        j.row0 = class ? n_pre : 0;
-        j.n_row = class ? n - n_pre : n_pre;
+        j.row0 = class ? n_pre : first;
+        j.n_row = class ? n - n_pre : n_pre - first;
         j.how = class ? PG_MUL_DOT : PG_MUL_PANEL;
         if (j.n_row) multiply(&j);
     }
+}
+
+/* Records of the rounded row that a lane needs for its heads, at the end of its scratch. */
+static int64_t heads_bytes(const pg_op *op)
+{
+    return op->a.matmul.batch * (op->w->shape[0] / 32) * (int64_t)sizeof(pg_q8);
+}
+
+void pg_matmul_heads(pg_cpu *c, const pg_op *op, int H, int h0, int h1, int lane)
+{
+    const int turned = op->a.matmul.transposed, batch = op->a.matmul.batch;
+    const int64_t panels = (op->w->shape[!turned] + PG_PANEL - 1) / PG_PANEL;
+    job j = { .c = c,
+              .op = op,
+              .n_op = 1,
+              .how = pg_matmul_rounds(c->code, op) ? PG_MUL_8BIT : PG_MUL_DOT,
+              .x = pg_cpu_rows(c, op->src[0]),
+              .xw = pg_cpu_width(c, op->src[0]),
+              .n_row = 1,
+              .K = op->w->shape[turned] };
+    j.run[0] = (int)(panels * batch / H); /* one matrix a head, or a head's share of the only one */
+    j.items[0] = (int)(panels / j.run[0]);
+    if (j.how == PG_MUL_8BIT) {
+        j.act = (pg_q8 *)(pg_cpu_lane(c, lane) + c->lane_bytes - heads_bytes(op));
+        for (int b = h0 * batch / H; b <= (h1 - 1) * batch / H; b++) round_row(&j, b, lane);
+    }
+    for (int i = turned ? h0 * (int)panels : h0; i < (turned ? h1 * (int)panels : h1); i++)
+        (turned ? turned_item : mul_item)(&j, i, lane);
 }
 
 pg_need pg_matmul_need(const pg_code *code, const pg_op *op)
@@ -270,6 +315,7 @@ pg_need pg_matmul_need(const pg_code *code, const pg_op *op)
     const int64_t n = code->value[op->src[0]].rows == PG_ROWS_ALL ? code->max_rows : code->max_sampled;
     pg_need need = { .lane =
                          PG_TILE * (PG_PANEL * (int64_t)sizeof(float) + (int64_t)sizeof(float *)) + pg_mul_scratch(K) };
+    need.lane += pg_round_up(pg_matmul_rounds(code, op) ? heads_bytes(op) : 0, 64);
     if (pg_matmul_rounds(code, op)) need.shared = n * op->a.matmul.batch * (K / 32) * (int64_t)sizeof(pg_q8);
     return need;
 }

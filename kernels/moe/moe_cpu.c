@@ -1,44 +1,58 @@
-/* moe_cpu.c: the routed experts of a layer as two grouped multiplications.
+/* moe_cpu.c: the experts of a layer as two grouped multiplications.
  *
  * (row, expert) pairs are sorted by expert, so an expert's weights are read once however many rows chose it. The first
  * pass makes the hidden values of all pairs: gate and up side by side, the activation between, and the rounding for the
  * second pass at once, while 32 of them are at hand. The second adds each pair's share to its row: an item owns columns
  * of the output and visits experts in ascending order, so a row's sum runs over its own experts in a fixed order
  * whatever else is in the batch. Rows whose experts are multiplied in floats go class by class (matmul.h).
+ * A shared network that follows (shared_cpu.c) joins both passes as one more expert, which every row has chosen with
+ * weight 1, behind all others: to the bit what its own ops would have given, in two rounds of the lanes instead of five.
  * Source: grouped expert GEMM, Gale et al., MegaBlocks, 2022 (the grouping only). */
-#include "../cpu/cpu.h"
+#include "moe.h"
 #include "../glu/glu.h"
 
 enum {
-    PAIR = 2 * PG_PANEL, /* hidden values made at a time: what is rounded together */
-    WIDE = 8 * PG_PANEL, /* columns of an item of the second pass at most: hidden rows are read once for so many */
-    FEW = 4              /* rows that make their items small, and that the caller rounds himself */
+    PAIR = 2 * PG_PANEL,   /* hidden values made at a time: what is rounded together */
+    SUMS = PG_TILE * PAIR, /* room for sums of a matrix */
+    WIDE = 8 * PG_PANEL,   /* columns of an item of the second pass at most: hidden rows are read once for so many */
+    FEW = 4                /* rows that make their items small */
 };
+
+/* One expert's three matrices. */
+typedef struct net {
+    const pg_tensor *gate, *up, *down;
+    const float *gate_bias, *up_bias, *down_bias; /* or NULL */
+    int64_t F;
+} net;
 
 typedef struct job {
     pg_cpu *c;
     const pg_experts *e;
-    const float *x;  /* [T, D] */
-    float *y;        /* [T, D] */
-    int row0, n_row; /* the rows of this call */
-    int in, out;     /* PG_MUL_*: how rows meet gate and up, how hidden values meet down */
-    int in_by8[2];   /* gate, up are met as 8-bit integers */
-    int n_pair, n_group;
-    int32_t *start;   /* [n_group + 1] first pair of a group */
-    int32_t *expert;  /* [n_group] its expert, ascending */
-    int32_t *row;     /* [n_pair] row of a pair */
-    float *weight;    /* [n_pair] */
-    float *hidden;    /* [n_pair, F], unless rounded */
-    pg_q8 *act_x;     /* [n_row][D / 32] records of a row together */
-    pg_q8 *act_h;     /* pairs of a tile of a group: [F / 32][tile] */
-    int parts, width; /* items of a group in the first pass; columns of an item in the second */
+    const pg_op *shared; /* the first op of a shared network that joins in, or NULL */
+    net shared_net;
+    const float *x;                 /* [T, D] */
+    float *y;                       /* [T, D] */
+    int row0, n_row;                /* the rows of this call */
+    int in, out;                    /* PG_MUL_*: how rows meet gate and up, how hidden values meet down */
+    int in_by8[2];                  /* gate, up are met as 8-bit integers */
+    int n_pair;                     /* of routed experts */
+    int n_group;                    /* with the shared one, which is the last */
+    int32_t *start;                 /* [n_group + 1] first pair of a group */
+    int32_t *expert;                /* [n_group] its expert, ascending; n_expert: the shared one */
+    int32_t *row;                   /* [pairs] row of a pair */
+    float *weight;                  /* [pairs] */
+    float *hidden;                  /* [n_pair, F], unless rounded */
+    pg_q8 *act_x;                   /* [n_row][D / 32] records of a row together */
+    pg_q8 *act_h;                   /* pairs of a tile of a group: [F / 32][tile] */
+    pg_q8 *act_s;                   /* likewise of the shared network */
+    int parts, shared_parts, width; /* items of a group in the first pass; columns of an item in the second */
 } job;
 
 /* Pairs of rows row0 .. row0 + n_row - 1, sorted by expert and then by row. */
 static void group_pairs(job *j, const int32_t *pick, int pick_width)
 {
     const int most = pick_width / 2, E = j->e->n_expert;
-    int32_t *count = j->start + E + 1; /* [E] scratch behind start */
+    int32_t *count = j->start + E + 2; /* [E] scratch behind start */
     memset(count, 0, (size_t)E * sizeof *count);
     for (int r = 0; r < j->n_row; r++) {
         const int32_t *p = pick + (int64_t)(j->row0 + r) * pick_width;
@@ -63,6 +77,44 @@ static void group_pairs(job *j, const int32_t *pick, int pick_width)
             memcpy(&j->weight[at], &p[most + i], sizeof(float));
         }
     }
+}
+
+/* The shared network's group: every row once. */
+static void group_shared(job *j)
+{
+    if (!j->shared) return;
+    j->expert[j->n_group++] = j->e->n_expert;
+    for (int r = 0; r < j->n_row; r++) {
+        j->row[j->n_pair + r] = j->row0 + r;
+        j->weight[j->n_pair + r] = 1;
+    }
+    j->start[j->n_group] = j->n_pair + j->n_row;
+}
+
+static const float *row_of(const float *m, int e, int64_t width)
+{
+    return m ? m + e * width : NULL;
+}
+
+static net net_of(const job *j, int g)
+{
+    const pg_experts *e = j->e;
+    const int i = j->expert[g];
+    if (i == e->n_expert) return j->shared_net;
+    return (net){ &e->gate[i],
+                  &e->up[i],
+                  &e->down[i],
+                  row_of(e->gate_bias, i, e->n_ff),
+                  row_of(e->up_bias, i, e->n_ff),
+                  row_of(e->down_bias, i, e->n_embd),
+                  e->n_ff };
+}
+
+/* Rounded hidden values of the pairs from `first` on of a group. */
+static pg_q8 *act_of(const job *j, int g, const net *w, int first)
+{
+    return j->expert[g] == j->e->n_expert ? j->act_s + (first - j->n_pair) * (w->F / 32)
+                                          : j->act_h + first * (w->F / 32);
 }
 
 /* The scratch holds pairs of max_rows rows that visit as many experts as the model wants, and of one that visits all it
@@ -131,69 +183,93 @@ static pg_acts gather(const job *j, const room *m, int first, int n)
     return (pg_acts){ m->f, m->q, n };
 }
 
-/* n_o hidden values of each row from its 16 sums of gate and of up. */
-static void activate(const job *j, int e, float *g, float *u, int n, int64_t o0, int n_o, float *h)
+/* n_o hidden values of each row from its n_o sums of gate and of up: those of a row stand `step` apart, and the results
+ * PAIR. */
+static void activate(const job *j, const net *w, float *g, float *u, int n, int step, int64_t o0, int n_o, float *h)
 {
-    const float *gb = j->e->gate_bias ? j->e->gate_bias + (int64_t)e * j->e->n_ff + o0 : NULL;
-    const float *ub = j->e->up_bias ? j->e->up_bias + (int64_t)e * j->e->n_ff + o0 : NULL;
-    for (int i = 0; i < n; i++, g += PG_PANEL, u += PG_PANEL, h += PAIR) {
-        for (int o = 0; gb && o < n_o; o++) g[o] += gb[o];
-        for (int o = 0; ub && o < n_o; o++) u[o] += ub[o];
+    for (int i = 0; i < n; i++, g += step, u += step, h += PAIR) {
+        for (int o = 0; w->gate_bias && o < n_o; o++) g[o] += w->gate_bias[o0 + o];
+        for (int o = 0; w->up_bias && o < n_o; o++) u[o] += w->up_bias[o0 + o];
         pg_glu(h, g, u, n_o, j->e->glu, j->e->limit);
     }
 }
 
-/* The 32 hidden values from o0 on of a tile of pairs of expert e, out of their sums of gate and up. */
-static void finish_pair(const job *j, int e, const room *m, const pg_acts *x, int first, int64_t o0, float *gate,
-                        float *up)
+/* The 32 hidden values from o0 on of a tile of pairs, out of their sums of gate and up. act: where the tile's rounded
+ * values begin. */
+static void finish_pair(const job *j, const net *w, const room *m, const pg_acts *x, int first, pg_q8 *act, int64_t o0,
+                        float *gate, float *up)
 {
-    const int64_t F = j->e->n_ff;
+    const int64_t F = w->F;
     for (int64_t o = o0; o < F && o < o0 + PAIR; o += PG_PANEL, gate += x->n * PG_PANEL, up += x->n * PG_PANEL)
-        activate(j, e, gate, up, x->n, o, at_most(F - o, PG_PANEL), m->h + (o - o0));
+        activate(j, w, gate, up, x->n, PG_PANEL, o, at_most(F - o, PG_PANEL), m->h + (o - o0));
     for (int i = 0; i < x->n; i++) {
         const float *h = m->h + i * PAIR;
         if (j->out == PG_MUL_8BIT)
-            pg_q8row(j->act_h + first * (F / 32) + o0 / 32 * x->n + i, 1, h, PAIR);
+            pg_q8row(act + o0 / 32 * x->n + i, 1, h, PAIR);
         else
             memcpy(j->hidden + (first + i) * F + o0, h, (size_t)at_most(F - o0, PAIR) * sizeof(float));
     }
 }
 
-/* Hidden values [from, to) of a tile of pairs of expert e: as many panels of one matrix in a row as the sums have room
- * for, since neighbours in memory stream. */
-static void hidden_run(const job *j, int e, const room *m, const pg_acts *x, int first, int64_t from, int64_t to)
+/* Hidden values [from, to) of one rounded row: its sums stand in order, so all steps run over as many as there is room
+ * for. */
+static void hidden_one(const job *j, const net *w, const room *m, const pg_acts *x, pg_q8 *act, int64_t from,
+                       int64_t to)
+{
+    pg_qmul_fn *gate = pg_qmul_of(w->gate->dtype), *up = pg_qmul_of(w->up->dtype);
+    for (int64_t end; from < to; from = end) {
+        const int n = at_most(to - from, SUMS);
+        end = from + n;
+        for (int o = 0; o < n; o += PG_PANEL) gate(m->gate + o, pg_panel_at(w->gate, from + o), x->q, 1, j->e->n_embd);
+        for (int o = 0; o < n; o += PG_PANEL) up(m->up + o, pg_panel_at(w->up, from + o), x->q, 1, j->e->n_embd);
+        activate(j, w, m->gate, m->up, 1, 0, from, n, m->h);
+        pg_q8row(act + from / 32, 1, m->h, n);
+    }
+}
+
+/* Hidden values [from, to) of a tile of pairs: as many panels of one matrix in a row as the sums have room for, since
+ * neighbours in memory stream. */
+static void hidden_run(const job *j, const net *w, const room *m, const pg_acts *x, int first, pg_q8 *act, int64_t from,
+                       int64_t to)
 {
     const int64_t step = (int64_t)(PG_TILE / x->n) * PAIR;
+    if (x->n == 1 && j->in_by8[0] && j->in_by8[1] && j->out == PG_MUL_8BIT) {
+        hidden_one(j, w, m, x, act, from, to);
+        return;
+    }
     for (; from < to; from += step) {
         const int64_t end = from + step < to ? from + step : to;
         for (int up = 0; up < 2; up++)
             for (int64_t o = from; o < end; o += PG_PANEL)
-                pg_mul(j->in_by8[up] ? PG_MUL_8BIT : j->in, up ? &j->e->up[e] : &j->e->gate[e], o, x,
+                pg_mul(j->in_by8[up] ? PG_MUL_8BIT : j->in, up ? w->up : w->gate, o, x,
                        (up ? m->up : m->gate) + (o - from) * x->n, m->mem);
         for (int64_t o = from; o < end; o += PAIR)
-            finish_pair(j, e, m, x, first, o, m->gate + (o - from) * x->n, m->up + (o - from) * x->n);
+            finish_pair(j, w, m, x, first, act, o, m->gate + (o - from) * x->n, m->up + (o - from) * x->n);
     }
 }
 
 static void hidden_item(void *arg, int item, int lane)
 {
     const job *j = arg;
-    const int g = item / j->parts, part = item % j->parts, e = j->expert[g];
-    const int64_t pairs = (j->e->n_ff + PAIR - 1) / PAIR;
+    const int routed = (j->n_group - !!j->shared) * j->parts, in_shared = item >= routed;
+    const int g = in_shared ? j->n_group - 1 : item / j->parts, parts = in_shared ? j->shared_parts : j->parts;
+    const int part = in_shared ? item - routed : item % j->parts;
+    const net w = net_of(j, g);
+    const int64_t pairs = (w.F + PAIR - 1) / PAIR, end = pairs * (part + 1) / parts * PAIR;
     const room m = room_at(pg_cpu_lane(j->c, lane), j->e);
     for (int first = j->start[g]; first < j->start[g + 1]; first += PG_TILE) {
         const pg_acts x = gather(j, &m, first, at_most(j->start[g + 1] - first, PG_TILE));
-        const int64_t end = pairs * (part + 1) / j->parts * PAIR;
-        hidden_run(j, e, &m, &x, first, pairs * part / j->parts * PAIR, end < j->e->n_ff ? end : j->e->n_ff);
+        pg_q8 *act = j->out == PG_MUL_8BIT ? act_of(j, g, &w, first) : NULL;
+        hidden_run(j, &w, &m, &x, first, act, pairs * part / parts * PAIR, end < w.F ? end : w.F);
     }
 }
 
 /* ---- second pass ----------------------------------------------------------------------------------------------------- */
 
-static void add_share(const job *j, int e, int pair, const float *part, int64_t o0, int n)
+static void add_share(const job *j, const net *w, int pair, const float *part, int64_t o0, int n)
 {
     float *y = j->y + (int64_t)j->row[pair] * j->e->n_embd + o0;
-    const float *bias = j->e->down_bias ? j->e->down_bias + (int64_t)e * j->e->n_embd + o0 : NULL;
+    const float *bias = w->down_bias ? w->down_bias + o0 : NULL;
     for (int i = 0; i < n; i++) y[i] += j->weight[pair] * (part[i] + (bias ? bias[i] : 0.0f));
 }
 
@@ -203,27 +279,41 @@ static void clear_columns(const job *j, int64_t o0, int64_t n)
         memset(j->y + (int64_t)(j->row0 + r) * j->e->n_embd + o0, 0, (size_t)n * sizeof(float));
 }
 
+/* Columns [from, to) of what a tile of n pairs adds. */
+static void output_run(const job *j, const net *w, const room *m, const pg_acts *h, int first, int64_t from, int64_t to)
+{
+    const int64_t step = (int64_t)(SUMS / PG_PANEL / h->n) * PG_PANEL;
+    for (int64_t end; from < to; from = end) {
+        end = from + step < to ? from + step : to;
+        for (int64_t o = from; o < end; o += PG_PANEL)
+            pg_mul(j->out, w->down, o, h, m->gate + (o - from) * h->n, m->mem);
+        for (int64_t o = from, n; o < end; o += n) {
+            n = h->n == 1 ? end - from : at_most(end - o, PG_PANEL); /* one row's sums stand in order */
+            for (int i = 0; i < h->n; i++)
+                add_share(j, w, first + i, m->gate + (o - from) * h->n + i * PG_PANEL, o, (int)n);
+        }
+    }
+}
+
 static void output_item(void *arg, int item, int lane)
 {
     const job *j = arg;
-    const int64_t D = j->e->n_embd, F = j->e->n_ff, from = (int64_t)item * j->width;
+    const int64_t D = j->e->n_embd, from = (int64_t)item * j->width;
     const int64_t to = from + j->width < D ? from + j->width : D;
     const room m = room_at(pg_cpu_lane(j->c, lane), j->e);
     clear_columns(j, from, to - from);
-    for (int g = 0; g < j->n_group; g++)
+    for (int g = 0; g < j->n_group; g++) {
+        const net w = net_of(j, g);
         for (int first = j->start[g]; first < j->start[g + 1]; first += PG_TILE) {
-            const int n = at_most(j->start[g + 1] - first, PG_TILE), e = j->expert[g];
-            const pg_acts h = { m.f, j->act_h ? j->act_h + first * (F / 32) : NULL, n };
-            for (int i = 0; j->hidden && i < n; i++) m.f[i] = j->hidden + (first + i) * F;
-            for (int64_t o0 = from; o0 < to; o0 += PG_PANEL) {
-                pg_mul(j->out, &j->e->down[e], o0, &h, m.gate, m.mem);
-                for (int i = 0; i < n; i++)
-                    add_share(j, e, first + i, m.gate + i * PG_PANEL, o0, at_most(to - o0, PG_PANEL));
-            }
+            const int n = at_most(j->start[g + 1] - first, PG_TILE);
+            const pg_acts h = { m.f, j->out == PG_MUL_8BIT ? act_of(j, g, &w, first) : NULL, n };
+            for (int i = 0; j->hidden && i < n; i++) m.f[i] = j->hidden + (first + i) * w.F;
+            output_run(j, &w, &m, &h, first, from, to);
         }
+    }
 }
 
-/* ---- the op ------------------------------------------------------------------------------------------------------ */
+/* ---- both passes ------------------------------------------------------------------------------------------------- */
 
 static void round_x(void *arg, int r, int lane)
 {
@@ -233,21 +323,39 @@ static void round_x(void *arg, int r, int lane)
     pg_q8row(j->act_x + r * (D / 32), 1, j->x + (j->row0 + r) * D, D);
 }
 
+/* The bytes of all matrices of the groups. */
+static int64_t bytes_of(const job *j)
+{
+    int64_t bytes = 0;
+    for (int g = 0; g < j->n_group; g++) {
+        const net w = net_of(j, g);
+        bytes += w.F * (w.gate->stride[1] + w.up->stride[1]) + j->e->n_embd * w.down->stride[1];
+    }
+    return bytes;
+}
+
+static void spread(job *j, pg_lane_fn *fn, int n_item, int alone)
+{
+    if (!alone) pg_lanes_run(j->c->lanes, fn, j, n_item);
+    for (int i = 0; alone && i < n_item; i++) fn(j, i, 0);
+}
+
 static void run(job *j)
 {
-    const int lanes = j->c->n_lane, few = j->n_row <= FEW;
+    const int few = j->n_row <= FEW, alone = few && pg_cpu_is_small(j->c, bytes_of(j) / 2); /* there are two rounds */
+    const int lanes = alone ? 1 : j->c->n_lane;
     const int64_t panels = (j->e->n_embd + PG_PANEL - 1) / PG_PANEL, pairs = (j->e->n_ff + PAIR - 1) / PAIR;
-    if (j->act_x && !few) pg_lanes_run(j->c->lanes, round_x, j, j->n_row);
-    for (int r = 0; j->act_x && few && r < j->n_row; r++) round_x(j, r, 0);
+    if (j->act_x) pg_cpu_each(j->c, round_x, j, j->n_row, 16 * (int64_t)j->e->n_embd);
     /* items of a lane: some, so that none waits long for the others; few rows stream weights, for which fewer are better */
-    const int items = lanes * (few ? 2 : 8);
+    const int items = alone ? 1 : lanes * (few ? 2 : 8);
     j->parts = (items + j->n_group - 1) / j->n_group;
     if (j->parts > pairs) j->parts = (int)pairs;
-    pg_lanes_run(j->c->lanes, hidden_item, j, j->n_group * j->parts);
+    j->shared_parts = j->shared ? (int)((j->parts * j->shared_net.F + j->e->n_ff - 1) / j->e->n_ff) : 0;
+    spread(j, hidden_item, (j->n_group - !!j->shared) * j->parts + j->shared_parts, alone);
     const int runs = few ? lanes : items; /* each begins anew in every expert's matrix */
     j->width = (int)((panels + runs - 1) / runs) * PG_PANEL;
     if (j->width > WIDE && !few) j->width = WIDE;
-    pg_lanes_run(j->c->lanes, output_item, j, (int)((j->e->n_embd + j->width - 1) / j->width));
+    spread(j, output_item, (int)((j->e->n_embd + j->width - 1) / j->width), alone);
 }
 
 static void show_pairs(const job *j, const pg_op *op)
@@ -274,15 +382,17 @@ static int64_t lay_out(job *j, char *mem, int64_t n_row, int64_t pairs)
 {
     const int64_t E = j->e->n_expert, word = sizeof(int32_t);
     int64_t at = 0;
-    j->start = part(mem, &at, (2 * E + 1) * word);
-    j->expert = part(mem, &at, E * word);
-    j->row = part(mem, &at, pairs * word);
-    j->weight = part(mem, &at, pairs * word);
+    const int64_t all = pairs + (j->shared ? n_row : 0);
+    j->start = part(mem, &at, (2 * E + 2) * word);
+    j->expert = part(mem, &at, (E + 1) * word);
+    j->row = part(mem, &at, all * word);
+    j->weight = part(mem, &at, all * word);
     if (j->in_by8[0] || j->in_by8[1]) j->act_x = part(mem, &at, n_row * (j->e->n_embd / 32) * (int64_t)sizeof(pg_q8));
     if (j->out == PG_MUL_8BIT)
         j->act_h = part(mem, &at, pairs * (j->e->n_ff / 32) * (int64_t)sizeof(pg_q8));
     else
         j->hidden = part(mem, &at, pairs * j->e->n_ff * word);
+    if (j->shared) j->act_s = part(mem, &at, n_row * (j->shared_net.F / 32) * (int64_t)sizeof(pg_q8));
     return at;
 }
 
@@ -296,16 +406,27 @@ static job job_of(const pg_code *code, const pg_experts *e, int class)
     return j;
 }
 
+static void join_shared(job *j, const pg_op *op)
+{
+    const pg_op *gate = op + PG_SHARED_GATE, *up = op + PG_SHARED_UP, *down = op + PG_SHARED_DOWN;
+    j->shared = gate;
+    j->shared_net = (net){ gate->w, up->w, down->w, gate->v, up->v, down->v, gate->w->shape[1] };
+}
+
+/* ---- the op ------------------------------------------------------------------------------------------------------ */
+
 void pg_cpu_experts(pg_cpu *c, const pg_op *op)
 {
     const int32_t *pick = (const int32_t *)pg_cpu_rows(c, op->src[1]);
     const int n = pg_cpu_count(c, op->src[0]), n_pre = pg_cpu_count_prefill(c, op->src[0]);
+    const int shared = pg_cpu_group(c, op) > 1;
     for (int class = 0; class < 2; class ++) {
         job j = job_of(c->code, op->a.experts.experts, class);
         const int both = j.in_by8[0] && j.in_by8[1] && j.out == PG_MUL_8BIT; /* the class makes no difference */
+        if (shared) join_shared(&j, op);
         j.c = c;
         j.x = pg_cpu_rows(c, op->src[0]);
-        j.y = pg_cpu_rows(c, op->dst);
+        j.y = pg_cpu_rows(c, shared ? op[PG_SHARED_ADD].dst : op->dst);
         j.row0 = class && !both ? n_pre : 0;
         const int end = both || class ? n : n_pre, width = pg_cpu_width(c, op->src[1]);
         if (both && class) break;
@@ -313,6 +434,7 @@ void pg_cpu_experts(pg_cpu *c, const pg_op *op)
             take_rows(&j, pick, width, end - j.row0, most_pairs(c->code, j.e));
             lay_out(&j, c->shared, j.n_row, j.n_pair);
             group_pairs(&j, pick, width);
+            group_shared(&j);
             run(&j);
             if (c->base.watch) show_pairs(&j, op);
         }
@@ -323,6 +445,7 @@ pg_need pg_experts_need(const pg_code *code, const pg_op *op)
 {
     const pg_experts *e = op->a.experts.experts;
     job j = job_of(code, e, 0);
+    if (pg_experts_shared(code, (int)(op - code->op))) join_shared(&j, op);
     pg_need need = { .lane = room_bytes(e) + pg_mul_scratch(e->n_ff > e->n_embd ? e->n_ff : e->n_embd) };
     need.shared = lay_out(&j, NULL, code->max_rows, most_pairs(code, e));
     return need;

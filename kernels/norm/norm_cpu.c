@@ -28,5 +28,5 @@ void pg_cpu_norm(pg_cpu *c, const pg_op *op)
               .y = pg_cpu_rows(c, op->dst),
               .xw = pg_cpu_width(c, op->src[0]),
               .yw = pg_cpu_width(c, op->dst) };
-    pg_lanes_run(c->lanes, norm_row, &j, pg_cpu_count(c, op->src[0]));
+    pg_cpu_each(c, norm_row, &j, pg_cpu_count(c, op->src[0]), 16 * (int64_t)op->a.norm.n * op->a.norm.count);
 }

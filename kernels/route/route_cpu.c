@@ -239,5 +239,5 @@ void pg_cpu_route(pg_cpu *c, const pg_op *op)
     if (j.steer && j.steer->capacity)
         route_in_order(&j, pg_cpu_count(c, op->src[0]));
     else
-        pg_lanes_run(c->lanes, route_row, &j, pg_cpu_count(c, op->src[0]));
+        pg_cpu_each(c, route_row, &j, pg_cpu_count(c, op->src[0]), (int64_t)r->n_expert * 1024);
 }

@@ -20,6 +20,7 @@ local OPTIONS = {
    progress = "function",
 }
 local DEFAULTS = { prompt = 512, new = 64, depth = { 0, 1024 }, batch = { 1, 4 }, reps = 5, rows = 0, threads = 0 }
+local CACHES = 256e6             -- bytes that no processor's caches hold
 local LEAST = { prompt = 1, new = 1, depth = 0, batch = 1, reps = 1, rows = 0, threads = 0 }
 local MOST = { batch = 64 }                -- sequences that an engine decodes in one step
 
@@ -298,12 +299,13 @@ local function measure_memory(o, about)
    local threads = o.threads > 0 and o.threads or nil
    if o.bandwidth and o.bandwidth > 0 then return o.bandwidth * 1e9 end
    tell()
-   local near, message, code = memory.bandwidth { threads = threads, bytes = about.active_bytes, seconds = 0.5 }
-   if not near then return nil, message, code end
-   tell()
-   local far
-   far, message, code = memory.bandwidth { threads = threads, seconds = 1 }
+   local far, message, code = memory.bandwidth { threads = threads, seconds = 1 }
    if not far then return nil, message, code end
+   if about.weight_bytes > CACHES then return far, far end
+   tell()
+   local near
+   near, message, code = memory.bandwidth { threads = threads, bytes = about.weight_bytes, seconds = 0.5 }
+   if not near then return nil, message, code end
    return near, far
 end
 
@@ -383,7 +385,7 @@ function M.run(path, opts, level)
    return {
       machine = machine(), isa = info.isa, threads = info.threads, model = engine.path:match "([^/]+)/*$",
       bandwidth_gbs = near * 1e-9, runs = runs, dram_gbs = far and far * 1e-9, open_seconds = opened,
-      peak_bytes = most, busy_share = run.busy / run.measured, active_bytes = info.active_bytes, rows = info.batch,
+      peak_bytes = most, busy_share = run.busy / run.measured, weight_bytes = info.weight_bytes, rows = info.batch,
    }
 end
 

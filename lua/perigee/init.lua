@@ -239,14 +239,14 @@ end
 -- @tfield string isa instruction set of the kernels in use
 -- @tfield number threads
 -- @tfield string model name of its file or folder
--- @tfield number bandwidth_gbs GB/s at which as many bytes as one token needs were read over and over
+-- @tfield number bandwidth_gbs GB/s at which as many bytes as the weights have were read over and over
 -- @tfield {table,...} runs each with kind ("prefill", "decode"), tokens, depth, batch; tps_median, tps_min, tps_max of
 -- all sequences together; bytes_per_token, and bandwidth_share, of bandwidth_gbs
 -- @tfield ?number dram_gbs GB/s from memory that no cache holds; nil when the bandwidth was given
 -- @tfield number open_seconds that opening took
 -- @tfield ?number peak_bytes of memory that the process took from then on, what it maps included
 -- @tfield number busy_share of the time measured in decoding, what the engine's steps took
--- @tfield number active_bytes as in @{info}
+-- @tfield number weight_bytes as in @{info}
 -- @tfield number rows a step at most
 
 --- Measure how fast a model runs: prompts and generated tokens, at several depths and batch sizes. `perigee help bench`

@@ -38,8 +38,9 @@ E * (1 - (1 - U/E)^n), as if each token chose alone and evenly. Decode: n is the
 sequence's keys and values, half of the new tokens counted. Prefill: n is the rows of a step, so every weight counts
 once a step; what the cache holds is not counted.
 
-Share: bytes per token times tokens/s, of the rate at which all threads together read as many bytes as one token alone
-needs, over and over: a small model's are in the caches, a large one's are not. The rate of memory itself is shown too.
+Share: bytes per token times tokens/s, of the rate at which all threads together read as many bytes as the model's
+weights have, over and over, since every token visits other experts: a small model's are in the caches, a large one's
+are not. The rate of memory itself is shown too.
 ]],
    examples = { "perigee bench --prompt 32 --new 8 --depth 0 --batch 1 --reps 2",
       "perigee bench model.gguf --prompt 16 --new 4 --depth 0,32 --batch 1,2 --reps 1 --bandwidth 50 --json" },
@@ -90,8 +91,8 @@ local function header(found)
          found.rows, 100 * found.busy_share),
    }
    if found.dram_gbs then
-      lines[3] = ("%s, as one token needs, are read at %.1f GB/s (shares are of that), memory at %.1f GB/s"):format(
-         megabytes(found.active_bytes), found.bandwidth_gbs, found.dram_gbs)
+      lines[3] = ("%s of weights are read at %.1f GB/s (shares are of that), memory at %.1f GB/s"):format(
+         megabytes(found.weight_bytes), found.bandwidth_gbs, found.dram_gbs)
    else
       lines[3] = ("shares are of %.1f GB/s"):format(found.bandwidth_gbs)
    end

@@ -153,7 +153,7 @@ function perigee.bandwidth(opts) end
 ---@field open_seconds number
 ---@field peak_bytes? number
 ---@field busy_share number
----@field active_bytes number
+---@field weight_bytes number
 ---@field rows integer
 
 ---@param path? string

@@ -1,0 +1,86 @@
+/* heads_cpu.c: absorbed MLA for a lone row of the decode class. Between the store of its latent and the output matrix, heads
+ * have nothing to do with each other: queries, their turn into the latent's space, attention, values. A lane takes some
+ * heads through all of it, so lanes wait for each other once instead of after each op. What an op does for a head is what
+ * it always does, bit for bit. Not for long contexts, where attention is better cut by positions (attn_cpu.c), for every
+ * lane reads all of the latents here. */
+#include "../cpu/cpu.h"
+
+enum { LONGEST = 1024 }; /* positions */
+
+typedef struct job {
+    pg_cpu *c;
+    const pg_op *op; /* [n_op] */
+    int n_op, H, step;
+} job;
+
+/* [MATMUL of all heads' queries] ROPE [MLA] MATMUL COPY ATTN MATMUL: number of ops, where heads are `heads`. MLA is for
+ * rows of the other class, and has nothing to do here. */
+static int match(const pg_code *code, int i, int *heads)
+{
+    const pg_op *op = &code->op[i];
+    const int first = op->code == PG_OP_MATMUL;
+    const int mla = i + first + 1 < code->n_op && op[first + 1].code == PG_OP_MLA, n = first + mla + 5;
+    if (i + n > code->n_op) return 0;
+    const pg_op *rope = op + first, *to = rope + mla + 1, *copy = to + 1, *attn = to + 2, *from = to + 3;
+    if (rope->code != PG_OP_ROPE || to->code != PG_OP_MATMUL || copy->code != PG_OP_COPY || attn->code != PG_OP_ATTN ||
+        from->code != PG_OP_MATMUL)
+        return 0;
+    const int H = *heads = attn->a.attn.heads;
+    if (first && (op->a.matmul.batch != 1 || op->a.matmul.transposed || op->w->shape[1] % (PG_PANEL * H) ||
+                  op->w->shape[1] != (int64_t)H * rope->a.rope.step || op->dst != rope->dst))
+        return 0;
+    if (rope->a.rope.heads != H || to->a.matmul.batch != H || copy->a.copy.heads != H || from->a.matmul.batch != H ||
+        attn->a.attn.kv_heads != 1)
+        return 0;
+    return to->src[0] == rope->dst && copy->src[0] == rope->dst && copy->dst == to->dst && attn->src[0] == to->dst &&
+                   from->src[0] == attn->dst
+               ? n
+               : 0;
+}
+
+/* What one head writes no other reads: all values stand apart. */
+int pg_heads_chain(const pg_code *code, int i)
+{
+    int H = 0;
+    const int n = match(code, i, &H);
+    for (int a = 0; a < n; a++) {
+        const pg_op *w = &code->op[i + a];
+        for (int b = 0; b < n; b++) {
+            const pg_op *r = &code->op[i + b];
+            if (r->dst != w->dst && !pg_is_apart(code, r->dst, w->dst)) return 0;
+            for (int s = 0; s < 2; s++)
+                if (r->src[s] != PG_NO_REF && r->src[s] != w->dst && !pg_is_apart(code, r->src[s], w->dst)) return 0;
+        }
+    }
+    return n;
+}
+
+static void take_heads(void *arg, int item, int lane)
+{
+    const job *j = arg;
+    const int h0 = item * j->step, h1 = h0 + j->step < j->H ? h0 + j->step : j->H;
+    for (const pg_op *op = j->op; op < j->op + j->n_op; op++) switch (op->code) {
+        case PG_OP_MLA: break;
+        case PG_OP_ROPE: pg_rope_heads(j->c, op, h0, h1); break;
+        case PG_OP_COPY: pg_copy_heads(j->c, op, h0, h1); break;
+        case PG_OP_ATTN: pg_attn_heads(j->c, op, h0, h1, lane); break;
+        default: pg_matmul_heads(j->c, op, j->H, h0, h1, lane);
+        }
+}
+
+int pg_cpu_heads(pg_cpu *c, const pg_op *op)
+{
+    job j = { .c = c, .op = op, .n_op = c->heads[op - c->code->op] };
+    const pg_rows *rows = c->rows;
+    if (!j.n_op || c->base.watch || rows->n != 1 || rows->n_prefill || rows->pos[0] >= LONGEST) return 0;
+    const pg_op *attn = op + j.n_op - 2;
+    j.H = attn->a.attn.heads;
+    const int parts = j.H < c->n_lane ? j.H : c->n_lane;
+    int64_t bytes = (int64_t)rows->pos[0] * j.H * (attn->a.attn.dk + attn->a.attn.dv) * PG_PRODUCT_BYTES;
+    for (int i = 0; i < j.n_op; i++)
+        if (op[i].w) bytes += op[i].w->shape[1] * op[i].w->shape[2] * op[i].w->stride[1];
+    if (parts < 2 || pg_cpu_is_small(c, bytes)) return 0;
+    j.step = (j.H + parts - 1) / parts;
+    pg_lanes_run(c->lanes, take_heads, &j, (j.H + j.step - 1) / j.step);
+    return j.n_op;
+}
