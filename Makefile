@@ -30,7 +30,7 @@ LUAINC  = $(or $(shell pkg-config --cflags luajit 2>/dev/null),-I/usr/include/lu
 # ---- Debian's names of what is used, by what it is used for -----------------------------------------------------------
 DEPS_RUN  := gcc libc6-dev luajit libluajit-5.1-dev libutf8proc-dev libjansson-dev libpcre2-dev \
              lua-lpeg
-DEPS_TEST := $(DEPS_RUN) lua-busted lua-cjson
+DEPS_TEST := $(DEPS_RUN) g++ lua-busted lua-cjson
 DEPS_LINT := $(DEPS_RUN) git clang-format lua-check
 DEPS_ALL  := $(DEPS_TEST) $(DEPS_LINT) lua-ldoc clang pkg-config
 
@@ -134,6 +134,30 @@ $(B)/examples/%: examples/%.c $(LIB)
 	$(program)
 tests: $(TESTS)
 examples: all $(EXAMPLES) ## C examples into build/examples (those in Lua run as they stand)
+
+# ---- CUDA on the CPU ---------------------------------------------------------------------------------------------------
+# Device code compiled for the emulator (tests/cuda/emu), and the programs that test it; only where there is a C++ compiler.
+# Objects are in an archive: a test takes the ops that it names.
+EMUFLAGS := -std=c++17 -D_GNU_SOURCE -g $(if $(SAN),-O1,-O2) -Wall -Wextra -Wno-missing-field-initializers \
+            -ffp-contract=off -fno-strict-aliasing -pthread -DPG_EMU -Itests/cuda/emu -Ikernels/cuda $(if $(SAN),$(filter -f%,$(LINK)) -fno-omit-frame-pointer)
+EMULIB   := $(B)/emu/libemu.a
+EMUOBJ   := $(patsubst %,$(B)/emu/%.o,$(wildcard tests/cuda/emu/*.cc) $(shell find kernels -name '*.cu' | LC_ALL=C sort))
+CUTESTS  := $(if $(shell command -v $(CXX) 2>/dev/null),$(patsubst tests/cuda/%.cc,$(B)/tests/cuda/%,$(wildcard tests/cuda/*.cc)))
+$(B)/emu/flags: FORCE
+	$(shell mkdir -p $(@D))$(file >$@.new,$(CXX) $(EMUFLAGS) $(CPPFLAGS) $(CXXFLAGS))
+	@if cmp -s $@.new $@; then rm -f $@.new; else mv -f $@.new $@; fi
+$(EMUOBJ): $(B)/emu/%.o: % $(B)/emu/flags
+	@mkdir -p $(@D)
+	$(call say,CXX)$(CXX) -x c++ $(EMUFLAGS) $(if $(WERROR),-Werror) $(CPPFLAGS) $(CXXFLAGS) $(DEPFILE) -c -o $@ $<
+$(EMULIB): $(EMUOBJ)
+	@rm -f $@
+	$(call say,AR)$(AR) rcs $@ $^
+$(B)/tests/cuda/%: tests/cuda/%.cc $(EMULIB) $(LIB)
+	@mkdir -p $(@D)
+	$(call say,CXX)$(CXX) $(EMUFLAGS) $(if $(WERROR),-Werror) $(CPPFLAGS) $(CXXFLAGS) $(DEPFILE) $(LINK) $(LDFLAGS) \
+		-o $@ $< $(EMULIB) $(LIB) $(LIBS)
+tests: $(CUTESTS)
+-include $(EMUOBJ:=.d) $(CUTESTS:=.d)
 
 # ---- what people call --------------------------------------------------------------------------------------------------
 # Each installs what it needs before it builds: hence a make below this one, with all the cores unless told otherwise.
