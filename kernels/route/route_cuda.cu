@@ -74,7 +74,7 @@ __device__ __forceinline__ void note_choice(const job &j, const pg_choice &c, in
 template <int BY, int FOR>
 __device__ __forceinline__ void steered_row(const job &j, const pg_choice &c, int row, int task, int lane)
 {
-    pg_steer_row how;
+    pg_steer_row how = { 0, 0, 0 };
     if (!begin_row<BY>(j, c, row, task, how, lane)) {
         if (FOR == WITH_LIMITS && lane == 0) j.steer.state[row] = NO_LIMIT;
         if (BY == PG_BY_TABLE && lane == 0) j.steer.fault[row] = PG_STEER_FINE;
@@ -104,7 +104,7 @@ __device__ __forceinline__ void steered_row(const job &j, const pg_choice &c, in
 template <int BY>
 __device__ __forceinline__ void weigh_row(const job &j, const pg_choice &c, int row, int task, int lane)
 {
-    pg_steer_row how;
+    pg_steer_row how = { 0, 0, 0 };
     const int32_t *pick = j.pick + (int64_t)row * 2 * j.most;
     int n = 0;
     if (j.steer.state[row] != CHOSEN) return;
@@ -147,7 +147,7 @@ __device__ __forceinline__ int choose_again(const job &j, const pg_choice &c, in
                                             float limit, int asked, int lane)
 {
     const int E = j.r.n_expert;
-    pg_steer_row how;
+    pg_steer_row how = { 0, 0, 0 };
     int n = 0;
     for (int with_full = 0; with_full < 2 && !n; with_full++) {
         begin_row<BY>(j, c, row, 0, how, lane);

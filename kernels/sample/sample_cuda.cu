@@ -197,7 +197,6 @@ __device__ __forceinline__ void gather_keys(const job &j, const float *x, const 
         if (pg_place_of(top[i]) >= bound) m->group[atomicAdd(&m->n_group, 1)] = i;
     __syncthreads();
     const int n = m->n_group * j.quads;
-#pragma unroll 4
     for (int i = (int)threadIdx.x; i < n; i += THREADS) {
         const int quad = m->group[i / j.quads] * j.quads + i % j.quads;
         const float4 y = load_quad(x, quad, j.n);
