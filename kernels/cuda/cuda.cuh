@@ -17,9 +17,9 @@ extern "C" {
 /* The rows of a step, in device memory. What pg_rows (op.h) says of them holds. */
 typedef struct pg_cuda_step {
     int32_t n, n_prefill, n_sampled, n_sampled_prefill;
-    int32_t longest;                             /* the largest position, plus 1 */
-    const int32_t *token, *pos, *seq, *sampled;  /* device; [max_rows], sampled [max_sampled] */
-    const int32_t *pages;                        /* device; [sequences][page_step] */
+    int32_t longest;                            /* the largest position, plus 1 */
+    const int32_t *token, *pos, *seq, *sampled; /* device; [max_rows], sampled [max_sampled] */
+    const int32_t *pages;                       /* device; [sequences][page_step] */
     int32_t page_step;
 } pg_cuda_step;
 
@@ -70,18 +70,18 @@ struct pg_cuda {
     void *lt_room; /* cuBLASLt's workspace */
     size_t lt_bytes;
     const pg_code *code;
-    char *arena;                /* device: the plan's values */
-    char *scratch;              /* device: for the op that is running */
+    char *arena;   /* device: the plan's values */
+    char *scratch; /* device: for the op that is running */
     int64_t scratch_bytes;
-    const pg_cuda_step *step;   /* device */
-    pg_cuda_step now;           /* host's copy of the counts while ops are launched; of a bucket, not of the step */
-    int rows, sampled;          /* rows to launch for */
-    int rows_prefill;           /* 0: the step has decode rows only (what graphs are made of) */
-    pg_kv kv;                   /* base: device memory; stream: host memory */
-    pg_cuda_steer *steer;       /* who steers the choice of experts */
-    pg_cuda_best *best;         /* the best of the rows that are drawn from */
-    const char *why;            /* the first thing that failed, */
-    cudaError_t error;          /* and what the runtime said */
+    const pg_cuda_step *step; /* device */
+    pg_cuda_step now;         /* host's copy of the counts while ops are launched; of a bucket, not of the step */
+    int rows, sampled;        /* rows to launch for */
+    int rows_prefill;         /* 0: the step has decode rows only (what graphs are made of) */
+    pg_kv kv;                 /* base: device memory; stream: host memory */
+    pg_cuda_steer *steer;     /* who steers the choice of experts */
+    pg_cuda_best *best;       /* the best of the rows that are drawn from */
+    const char *why;          /* the first thing that failed, */
+    cudaError_t error;        /* and what the runtime said */
 };
 
 /* Keep the first failure. Returns nonzero when e is one. what: a static text. */
