@@ -130,6 +130,9 @@ typedef struct pg_hook {
      * which rows, if anything was. Rows whose scores came as NaN or infinite are not counted. */
     const pg_steering *data; /* NULL: no data says all that route does in this step */
     void (*faults)(void *ud, const pg_op *op, const unsigned char *fault); /* [T] PG_STEER_* */
+    /* A backend whose rows are not in the host's memory had to call route in this step: for how long the device waited,
+     * and for how many bytes that went there and back. NULL: nobody wants to know. */
+    void (*waited)(void *ud, double seconds, double bytes);
 } pg_hook;
 
 struct pg_backend {
