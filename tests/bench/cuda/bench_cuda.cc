@@ -19,7 +19,11 @@ extern "C" {
 
 extern "C" const pg_plugin pg_plugin_cuda;
 
-enum { CONTEXT = 512, MOST_DECODE = 64, MOST_ROWS = 4096, ROOM = 256 }; /* ROOM: positions after the context */
+/* What is timed: rows of a decode step at most, of a prefill, positions of a sequence before and while it is decoded. */
+typedef struct plan_sizes {
+    int decode, rows, context, room;
+} plan_sizes;
+static plan_sizes size = { 64, 4096, 512, 256 };
 
 static int device_number;
 static double copy_rate, product_rate; /* measured: bytes, products (multiply and add as two) a second */
@@ -260,25 +264,29 @@ static double line(const engine *e, const char *name, double t, int rows, int n_
     return t;
 }
 
-static double decode(engine *e, const char *name, int n)
+static double decode(engine *e, const char *how, int n)
 {
+    char name[40];
+    snprintf(name, sizeof name, "decode %d%s", n, how);
     std::vector<double> seconds;
-    for (int i = 0; i < ROOM / 2; i++) {
-        const double t = step(e, 0, n, 1, CONTEXT + i, 0);
+    for (int i = 0; i < size.room / 2; i++) {
+        const double t = step(e, 0, n, 1, size.context + i, 0);
         if (i >= 8) seconds.push_back(t); /* the first ones make graphs */
     }
-    return line(e, name, median(seconds), n, n, CONTEXT + ROOM / 4, 0);
+    return line(e, name, median(seconds), n, n, size.context + size.room / 4, 0);
 }
 
-static double prefill(engine *e, const char *name, int rows)
+static double prefill(engine *e, const char *how, int rows)
 {
+    char name[40];
+    snprintf(name, sizeof name, "prefill %d%s", rows, how);
     std::vector<double> seconds;
-    const int n_seq = rows / CONTEXT;
+    const int n_seq = rows / size.context;
     for (int i = 0; i < 6; i++) {
-        const double t = step(e, 0, n_seq, CONTEXT, 0, 1);
+        const double t = step(e, 0, n_seq, size.context, 0, 1);
         if (i) seconds.push_back(t);
     }
-    return line(e, name, median(seconds), rows, n_seq, CONTEXT / 2, 1);
+    return line(e, name, median(seconds), rows, n_seq, size.context / 2, 1);
 }
 
 /* ---- knobs -------------------------------------------------------------------------------------------------------- */
@@ -294,13 +302,13 @@ static void faults(void *ud, const pg_op *op, const unsigned char *fault)
 }
 
 /* Every row has knobs in every layer: two experts banned, one favoured, the sum of weights cut. */
-static void knobs(engine *e, const shape *s, double plain_1, double plain_64, double plain_4096)
+static void knobs(engine *e, const shape *s, double plain_1, double plain_many, double plain_long)
 {
     std::vector<float> choose((size_t)s->experts);
     choose[1] = -INFINITY;
     choose[3] = 0.5f;
     std::vector<pg_layer_knobs> layer((size_t)s->layers, pg_layer_knobs{ 0, 0.95f, 0, 0, choose.data() });
-    std::vector<int32_t> policy(MOST_ROWS, 0);
+    std::vector<int32_t> policy(size.rows, 0);
     const int32_t first[2] = { 0, 1 };
     pg_steer_stage stage = {};
     stage.id = 1;
@@ -312,11 +320,11 @@ static void knobs(engine *e, const shape *s, double plain_1, double plain_64, do
     data.policy = policy.data();
     const pg_hook hook = { by_call, NULL, &data, faults };
     e->b->hook = &hook;
-    const double t1 = decode(e, "decode 1, knobs", 1), t64 = decode(e, "decode 64, knobs", MOST_DECODE);
-    const double t4096 = prefill(e, "prefill 4096, knobs", MOST_ROWS);
+    const double t1 = decode(e, ", knobs", 1), many = decode(e, ", knobs", size.decode);
+    const double long_one = prefill(e, ", knobs", size.rows);
     e->b->hook = NULL;
-    printf("knobs cost %+.1f%% at batch 1, %+.1f%% at 64, %+.1f%% of a prefill\n", 100 * (t1 / plain_1 - 1),
-           100 * (t64 / plain_64 - 1), 100 * (t4096 / plain_4096 - 1));
+    printf("knobs cost %+.1f%% at batch 1, %+.1f%% at %d, %+.1f%% of a prefill\n", 100 * (t1 / plain_1 - 1),
+           100 * (many / plain_many - 1), size.decode, 100 * (long_one / plain_long - 1));
 }
 
 /* ---- experts alone ------------------------------------------------------------------------------------------------ */
@@ -326,7 +334,7 @@ static void experts_plan(pg_plan *p, const pg_model *m, int layers, int all)
 {
     pg_error err;
     memset(static_cast<void *>(p), 0, sizeof *p);
-    p->code.max_rows = MOST_ROWS;
+    p->code.max_rows = size.rows;
     p->code.max_sampled = 1;
     p->code.max_decode = 1;
     p->logits = PG_NO_REF;
@@ -362,7 +370,7 @@ static void experts_alone(const pg_model *m)
         experts_plan(&plan, m, layers, all);
         open_engine(&e, &plan, 1, 1);
         for (int i = 0; i < 12; i++) {
-            const double one = step(&e, 0, 1, MOST_ROWS, 0, 1);
+            const double one = step(&e, 0, 1, size.rows, 0, 1);
             if (i >= 2) seconds.push_back(one);
         }
         t[all] = median(seconds);
@@ -370,8 +378,8 @@ static void experts_alone(const pg_model *m)
         pg_plan_free(&plan);
     }
     const pg_experts *x = &m->layer[1].experts;
-    const double products = 2.0 * MOST_ROWS * x->n_used * 3.0 * x->n_embd * x->n_ff, spent = (t[1] - t[0]) / layers;
-    printf("experts of a layer, %d rows: %.3f ms, %.1f TFLOP/s, %.1f%% of the dense bf16 rate\n", MOST_ROWS,
+    const double products = 2.0 * size.rows * x->n_used * 3.0 * x->n_embd * x->n_ff, spent = (t[1] - t[0]) / layers;
+    printf("experts of a layer, %d rows: %.3f ms, %.1f TFLOP/s, %.1f%% of the dense bf16 rate\n", size.rows,
            spent * 1e3, products / spent * 1e-12, 100 * products / spent / product_rate);
 }
 
@@ -383,20 +391,20 @@ static void bench(const shape *s, pg_dtype type)
     pg_plan plan;
     engine e = {};
     const pg_model *m = shape_model(s, type);
-    if (pg_plan_build(m, MOST_ROWS, MOST_DECODE, MOST_DECODE, 0, &plan, &err) < 0) die("the plan", err.text);
+    if (pg_plan_build(m, size.rows, size.decode, size.decode, 0, &plan, &err) < 0) die("the plan", err.text);
     const double start = now();
-    open_engine(&e, &plan, MOST_DECODE, CONTEXT + ROOM);
+    open_engine(&e, &plan, size.decode, size.context + size.room);
     printf("\n%s-shaped, %s: %.2f GB of weights on %s (%s), there in %.1f s", s->name, pg_dtype_get(type)->name,
            e.b->weight_bytes * 1e-9, e.b->device, e.b->isa, now() - start);
     head();
-    for (int seq = 0; seq < MOST_DECODE; seq += MOST_ROWS / CONTEXT)
-        step(&e, seq, MOST_ROWS / CONTEXT, CONTEXT, 0, 1); /* something to attend to */
-    const double t1 = decode(&e, "decode 1", 1);
-    decode(&e, "decode 8", 8);
-    const double t64 = decode(&e, "decode 64", MOST_DECODE);
-    prefill(&e, "prefill 512", CONTEXT);
-    const double t4096 = prefill(&e, "prefill 4096", MOST_ROWS);
-    knobs(&e, s, t1, t64, t4096);
+    for (int seq = 0; seq < size.decode; seq += size.rows / size.context)
+        step(&e, seq, size.rows / size.context, size.context, 0, 1); /* something to attend to */
+    const double one = decode(&e, "", 1);
+    decode(&e, "", size.decode / 8);
+    const double many = decode(&e, "", size.decode);
+    prefill(&e, "", size.context);
+    const double long_one = prefill(&e, "", size.rows);
+    knobs(&e, s, one, many, long_one);
     e.b->ops->close(e.b);
     pg_plan_free(&plan);
     experts_alone(m);
@@ -418,6 +426,7 @@ int main(int argc, char **argv)
             die(argv[i], "options are --shape V2-Lite | tiny, --device N, --type q8_0 | bf16");
     }
     const int small = s != &shapes[0];
+    if (small) size = { 8, 64, 16, 32 };
     cudaStream_t stream;
     need(cudaSetDevice(device_number), "the device");
     need(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "a stream");
