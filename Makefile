@@ -38,7 +38,7 @@ DEPS_ALL  := $(DEPS_TEST) $(DEPS_LINT) lua-ldoc clang pkg-config
 WARN    := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings
 COMPILE := -std=c11 -D_GNU_SOURCE -g $(OPT) $(WARN) -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno \
            -pthread -Iengine/include
-LIBS    := -ljansson -lpcre2-8 -lutf8proc -lm -lpthread
+LIBS    := -ljansson -lpcre2-8 -lutf8proc -lm -lpthread -ldl
 ifdef SAN
 COMPILE += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -DPG_SAN
 LINK    := -fsanitize=address,undefined
@@ -138,7 +138,7 @@ examples: all $(EXAMPLES) ## C examples into build/examples (those in Lua run as
 # ---- CUDA on the CPU ---------------------------------------------------------------------------------------------------
 # Device code compiled for the emulator (tests/cuda/emu), and the programs that test it; only where there is a C++ compiler.
 # Objects are in an archive: a test takes the ops that it names.
-EMUFLAGS := -std=c++17 -D_GNU_SOURCE -g $(if $(SAN),-O1,-O2) -Wall -Wextra -Wno-missing-field-initializers \
+EMUFLAGS := -std=c++17 -D_GNU_SOURCE -g $(if $(SAN),-O1,-O2) -Wall -Wextra -Wno-missing-field-initializers -Wno-unknown-pragmas \
             -ffp-contract=off -fno-strict-aliasing -pthread -DPG_EMU -Itests/cuda/emu -Ikernels/cuda $(if $(SAN),$(filter -f%,$(LINK)) -fno-omit-frame-pointer)
 EMULIB   := $(B)/emu/libemu.a
 EMUOBJ   := $(patsubst %,$(B)/emu/%.o,$(wildcard tests/cuda/emu/*.cc) $(shell find kernels -name '*.cu' | LC_ALL=C sort))

@@ -238,6 +238,7 @@ template <> struct pg_format<PG_FP8> : pg_format_float<1> {
 
 /* F: the format, which has code, d and m. */
 template <class F, pg_dtype T, int PIECES_, int SPREAD_, int BLOCK_, int HAS_MIN_> struct pg_format_quant {
+    static constexpr pg_dtype TYPE = T;
     enum { WIDTH = 16, PIECES = PIECES_, SPREAD = SPREAD_, BLOCK = BLOCK_, QUANT = 1, HAS_MIN = HAS_MIN_ };
     enum { CHUNKS = BLOCK / (16 * PIECES) }; /* of a block */
     /* The bytes of field i of the block that a chunk is in. */

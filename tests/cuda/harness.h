@@ -259,7 +259,7 @@ static inline void harness_run_once(harness *h, harness_op *run, const char *nam
     cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0);
     c->n_sm = sms;
     c->arch = 10 * major + minor;
-    c->lt_bytes = 32 << 20;
+    c->lt_bytes = 1 << 20;
     cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking);
     cublasLtCreate(&c->lt);
     if (cudaMalloc(reinterpret_cast<char **>(&c->lt_room), c->lt_bytes)) abort();
@@ -359,7 +359,7 @@ static inline void harness_untouched(harness *h, const std::vector<pg_ref> &but,
     CHECK(want == got, "%s: a value that is no result was written", name);
 }
 
-static inline void harness_close_all(harness *h)
+static inline void harness_drop(harness *h)
 {
     for (harness_weight *w : h->weight) {
         for (void *p : w->owned) cudaFree(p);
