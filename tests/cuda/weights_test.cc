@@ -124,8 +124,7 @@ static void formats(void)
             for (int i = 0; w && i < count; i++) {
                 const bytes got = joined(w, i);
                 const pg_tensor m = pg_tensor_slice(&t, i);
-                for (int r = 0; r < n; r++)
-                    same &= !memcmp(&got[(size_t)(r * row)], pg_tensor_row(&m, r), (size_t)row);
+                for (int r = 0; r < n; r++) same &= !memcmp(&got[(size_t)(r * row)], pg_tensor_row(&m, r), (size_t)row);
             }
             CHECK(same, "%s: %d x %d x %d: other bytes than were stored", info->name, k, n, count);
         }
@@ -253,7 +252,8 @@ static void placing(void)
             const int here = near - p * E < 0 ? 0 : near - p * E > E ? E : near - p * E;
             CHECK(w->count == E && w->all_near == (here == E), "%d near: part %d", near, p);
             for (int i = 0; i < E; i++)
-                CHECK(!memcmp(joined(w, i).data(), &stored[(size_t)(p * E + i) * ONE], ONE), "part %d, expert %d", p, i);
+                CHECK(!memcmp(joined(w, i).data(), &stored[(size_t)(p * E + i) * ONE], ONE), "part %d, expert %d", p,
+                      i);
         }
     }
     part[1].dtype = PG_Q4_0;
