@@ -9,6 +9,17 @@
 
 typedef struct pg_backend pg_backend;
 
+enum { PG_BEST = 256 }; /* candidates of a row at most */
+
+/* The best numbers of a row: most draws need no others, and reading a whole row from a device takes long. */
+typedef struct pg_best {
+    int32_t n;   /* how many, the largest first, ties by the lower id, all above -inf; -1: there is no such list */
+    int32_t all; /* 1: no other number of the row is above -inf */
+    const float *value; /* [n] good until the next run */
+    const int32_t *id;  /* [n] */
+    double sum;         /* over the whole row, of exp(x - value[0]) in f32, the sum in f64 */
+} pg_best;
+
 typedef struct pg_backend_ops {
     const char *name;
     /* Make room for running `code`: arena and scratch. Called once, before run. 0, or -1: no memory. */
@@ -23,6 +34,12 @@ typedef struct pg_backend_ops {
      * threads that the backend was opened with. Returns when all are done; allocates nothing. */
     void (*spread)(pg_backend *b, pg_lane_fn *fn, void *arg, int n_item);
     void (*close)(pg_backend *b);
+    /* May be NULL, as where rows are in the host's memory anyway. After run, any thread: the best of a row of the value
+     * b->drawn. */
+    void (*best)(pg_backend *b, int32_t row, pg_best *out);
+    /* May be NULL: then read. After run, run's own thread: n rows of a value, into host memory that is good until the
+     * next run. */
+    void (*fetch)(pg_backend *b, pg_ref value, const int32_t *row, int32_t n, const void **out);
 } pg_backend_ops;
 
 /* Somebody who wants to see the activations that weights meet. row is called for every row x[k] of a MATMUL or EXPERTS
@@ -58,17 +75,50 @@ typedef struct pg_steer {
     unsigned char *fault;    /* [T] out: PG_STEER_*, of steered rows */
 } pg_steer;
 
+/* ---- steering as data: what a backend can do itself, beside its rows ---- */
+
+/* Knobs of one layer, worked out. */
+typedef struct pg_layer_knobs {
+    int32_t top;                             /* 0: not set */
+    float cumulative, temperature, capacity; /* 0: not set */
+    float *choose;                           /* [n_expert], or NULL */
+} pg_layer_knobs;
+
+/* One stage: knobs, or a verified program (policy/program.h). */
+typedef struct pg_steer_stage {
+    uint64_t id;                 /* stages that differ, were it in another step, have others; values of knobs aside */
+    const pg_layer_knobs *knobs; /* [layers], or NULL: a program */
+    const struct pg_instr *code; /* [n] */
+    int32_t n, n_knob;
+    const float *knob; /* [n_knob] values in this step */
+} pg_steer_stage;
+
+/* What pg_hook.route does in a step. Rows have policies; the stages of one follow each other. */
+typedef struct pg_steering {
+    const pg_steer_stage *stage; /* [first[n_policy]] */
+    const int32_t *first;        /* [n_policy + 1] of policy p: stages first[p] to first[p + 1] - 1 */
+    int32_t n_policy;
+    const int32_t *policy; /* [T] of each row, -1: none */
+    const float *load;     /* [HOOK ops in the plan's order, E], or NULL: no program looks at it */
+    int32_t capacity;      /* 1: some stage sets one */
+} pg_steering;
+
 /* Somebody who steers: called by each HOOK op with its rows of scores (which it may edit), on run's own thread. NULL: no
  * row of this layer is steered. What it points at is good until the next call. */
 typedef struct pg_hook {
     const pg_steer *(*route)(void *ud, const pg_op *op, float *score, int32_t n_row);
     void *ud;
+    /* A backend may follow data instead of calling route, and says afterwards, on run's own thread, what was wrong with
+     * which rows, if anything was. Rows whose scores came as NaN or infinite are not counted. */
+    const pg_steering *data; /* NULL: no data says all that route does in this step */
+    void (*faults)(void *ud, const pg_op *op, const unsigned char *fault); /* [T] PG_STEER_* */
 } pg_hook;
 
 struct pg_backend {
     const pg_backend_ops *ops;
     const pg_watch *watch; /* NULL: nobody; to be changed between two runs */
     const pg_hook *hook;   /* likewise */
+    pg_ref drawn;          /* the value whose rows are drawn from; set before prepare */
 };
 
 /* Open the CPU backend with n_lane threads (the caller's own included). isa: what PERIGEE_ISA may say, NULL or "" for

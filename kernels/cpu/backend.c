@@ -96,7 +96,13 @@ static void close_cpu(pg_backend *b)
     free(c);
 }
 
-static const pg_backend_ops cpu_ops = { "cpu", prepare, memory, run, read_value, spread, close_cpu };
+static const pg_backend_ops cpu_ops = { .name = "cpu",
+                                        .prepare = prepare,
+                                        .memory = memory,
+                                        .run = run,
+                                        .read = read_value,
+                                        .spread = spread,
+                                        .close = close_cpu };
 
 pg_backend *pg_cpu_open(int n_lane, const char *isa, const char **why)
 {
