@@ -46,6 +46,7 @@ struct pg_policy {
     _Atomic int32_t count;
     _Atomic int sealed;
     int uses; /* PG_USES_* */
+    int told; /* the engine thread's: that it runs on the host was reported */
     int32_t n_stage;
     pg_stage stage[PG_MAX_STAGE];
     pg_policy *successor; /* counted; under the engine's lock */

@@ -111,7 +111,7 @@ int64_t pg_cuda_steer_bytes(const pg_code *code);
  * cannot be a graph. */
 enum { PG_STEER_NOBODY_ASKS, PG_STEER_DATA, PG_STEER_CAPACITY, PG_STEER_CALLS };
 int pg_cuda_steer_begin(pg_cuda *c, const pg_rows *rows);
-/* After the last op of a step and outside of what is captured; waits for the stream when there is something to tell. */
+/* After the last op of a step and outside of what is captured; when somebody steers it waits for the stream. */
 void pg_cuda_steer_end(pg_cuda *c);
 
 /* sample/sample_cuda.cu: the best of base.drawn. step: launches after the last op, part of a graph, the copy to the host

@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* ---- memory ---------------------------------------------------------------------------------------------------------- */
 
@@ -232,6 +233,7 @@ int pg_cuda_steer_begin(pg_cuda *c, const pg_rows *rows)
     const pg_hook *h = c->base.hook;
     s->by = PG_BY_NOBODY;
     s->told = NULL;
+    s->waited = s->bytes = 0;
     if (!h || !s->n_hook) return PG_STEER_NOBODY_ASKS;
     s->n_row = rows->n;
     s->step++;
@@ -255,17 +257,28 @@ static void tell(pg_cuda *c, pg_cuda_steer *s)
     s->told = NULL;
 }
 
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
 static void call(pg_cuda *c, pg_cuda_steer *s, const pg_op *op)
 {
     const pg_hook *h = c->base.hook;
     const size_t rows = (size_t)s->n_row, row = (size_t)s->n_expert * sizeof(float);
+    const double begin = now();
     float *score = pg_cuda_value(c, op->src[0]);
     tell(c, s);
     copy(c, s->score, score, rows * row, cudaMemcpyDeviceToHost);
     wait(c);
     const pg_steer *told = h->route(h->ud, op, s->score, s->n_row);
     s->by = told ? PG_BY_ARRAYS : PG_BY_NOBODY;
+    s->waited += now() - begin;
+    s->bytes += (double)(rows * row);
     if (!told) return;
+    s->bytes += (double)(3 * rows * row);
     copy(c, score, s->score, rows * row, cudaMemcpyHostToDevice);
     copy(c, s->steered, told->steered, rows, cudaMemcpyHostToDevice);
     copy(c, s->plain, told->plain, rows * row, cudaMemcpyHostToDevice);
@@ -301,7 +314,10 @@ void pg_cuda_steer_end(pg_cuda *c)
     const pg_hook *h = c->base.hook;
     if (!s || !h || !s->n_hook) return;
     tell(c, s);
-    if (s->by != PG_BY_TABLE || !*s->any) return;
+    if (s->bytes > 0 && h->waited) h->waited(h->ud, s->waited, s->bytes);
+    if (s->by != PG_BY_TABLE) return;
+    wait(c);
+    if (!*s->any) return;
     *s->any = 0;
     copy(c, s->fault_now, s->fault, (size_t)s->n_hook * (size_t)s->max_rows, cudaMemcpyDeviceToHost);
     wait(c);

@@ -87,6 +87,7 @@ struct pg_cuda_steer {
     /* where the host steers: the layer before */
     const pg_steer *told;
     int told_hook;
+    double waited, bytes; /* in this step */
 };
 
 /* ---- a row's stages ------------------------------------------------------------------------------------------------ */
