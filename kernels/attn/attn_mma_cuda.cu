@@ -1,69 +1,97 @@
 /* attn_mma_cuda.cu: attention with tensor cores: the 16-bit caches, and q8_0 as 16-bit numbers.
  *
- * A block takes an item: some rows of a sequence times some heads that share a kv head, 16 queries a warp-row (WM of
- * them). Keys and values pass through shared memory tile by tile, fetched ahead, and are read from the cache once for
- * all queries of the item. Prefill of ordinary heads: a warp has 16 queries, all positions of a tile and all columns, so
- * weights go from one product to the next in registers. Decode, and the latent of MLA, whose 512 columns of sums do not
- * fit one warp: WN warps share 16 queries; each takes some positions of the scores and some columns of the sums, and the
- * weights pass through shared memory.
- * Infinities in V that a row does not see reach it when they stand in a tile with what it sees (0 * inf).
+ * A block takes an item: some rows of a sequence times some heads that share a kv head. Keys and values pass through
+ * shared memory tile by tile, fetched ahead, and are read from the cache once for all queries of the item. Prefill of
+ * ordinary heads: a warp has 32 queries, all positions of a tile and all columns, so weights go from one product to the
+ * next in registers. Decode, and MLA, whose 512 columns of sums fit no warp: warps share queries; each takes some
+ * positions and some columns of the scores, and some columns of the sums, and the weights pass through shared memory.
+ * What a row does not see counts as 0 * v: an infinity among later values of its tile would show.
  * Sources: Dao, FlashAttention-2 (arXiv 2307.08691); Dao et al., Flash-Decoding, 2023; absorbed MLA, DeepSeek-V2
  * (arXiv 2405.04434). */
 #include "attn_tile_cuda.cuh"
 
-/* Two rows' running softmax (queries lane / 4 and 8 more of the warp's 16), and the warp's columns of their sums. */
-template <int NV> struct sums {
-    float top[2], sum[2], acc[NV][4];
+/* The running softmax of a thread's rows (of each 16 queries lane / 4 and 8 more), and its warp's columns of the sums. */
+template <int MT, int NV> struct sums {
+    float top[MT][2], sum[MT][2], acc[MT][NV][4];
 };
 
-template <int NV> static __device__ __forceinline__ void begin(sums<NV> &x)
+template <int MT, int NV> static __device__ __forceinline__ void begin(sums<MT, NV> &x)
 {
 #pragma unroll
-    for (int i = 0; i < 2; i++) x.top[i] = -INFINITY, x.sum[i] = 0;
+    for (int m = 0; m < MT; m++) {
+        x.top[m][0] = x.top[m][1] = -INFINITY;
+        x.sum[m][0] = x.sum[m][1] = 0;
 #pragma unroll
-    for (int j = 0; j < NV; j++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) x.acc[j][i] = 0;
+        for (int i = 0; i < NV * 4; i++) x.acc[m][i / 4][i % 4] = 0;
+    }
 }
 
 /* Add a finished run to its group. */
-template <int NV> static __device__ __forceinline__ void fold(sums<NV> &x, const sums<NV> &run)
+template <int MT, int NV> static __device__ __forceinline__ void fold(sums<MT, NV> &x, const sums<MT, NV> &run)
 {
-    float keep[2], add[2];
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
-        pg_attn_factors(x.top[i], run.top[i], keep[i], add[i]);
-        x.sum[i] = pg_attn_fold(x.sum[i], keep[i], run.sum[i], add[i]);
-    }
-#pragma unroll
-    for (int j = 0; j < NV; j++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) x.acc[j][i] = pg_attn_fold(x.acc[j][i], keep[i / 2], run.acc[j][i], add[i / 2]);
-}
-
-/* A number of each of the thread's two rows, brought together over the four lanes and WN warps that share the row: the
- * largest, or the sum in order. */
-template <int WN, bool MOST>
-static __device__ __forceinline__ void together(float (&x)[2], unsigned char *red, int wm, int wn)
-{
-    const int lane = threadIdx.x % 32;
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        for (int to = 1; to <= 2; to *= 2) {
-            const float other = __shfl_xor_sync(0xffffffffu, x[i], to);
-            x[i] = MOST ? fmaxf(x[i], other) : x[i] + other;
-        }
-    }
-    if constexpr (WN > 1) {
-        float *mine = reinterpret_cast<float *>(red) + (wm * 16 + lane / 4) * WN;
-        if (lane % 4 == 0) mine[wn] = x[0], mine[8 * WN + wn] = x[1];
-        __syncthreads();
+    for (int m = 0; m < MT; m++) {
+        float keep[2], add[2];
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            x[i] = mine[8 * i * WN];
-#pragma unroll
-            for (int w = 1; w < WN; w++) x[i] = MOST ? fmaxf(x[i], mine[8 * i * WN + w]) : x[i] + mine[8 * i * WN + w];
+            pg_attn_factors(x.top[m][i], run.top[m][i], keep[i], add[i]);
+            x.sum[m][i] = pg_attn_fold(x.sum[m][i], keep[i], run.sum[m][i], add[i]);
         }
+#pragma unroll
+        for (int i = 0; i < NV * 4; i++) {
+            float &to = x.acc[m][i / 4][i % 4];
+            to = pg_attn_fold(to, keep[i % 4 / 2], run.acc[m][i / 4][i % 4], add[i % 4 / 2]);
+        }
+    }
+}
+
+/* Which share of a tile a warp has. */
+template <class S> struct lot {
+    int wm, wn, wk, lane;
+    __device__ __forceinline__ lot()
+    {
+        const int warp = threadIdx.x / 32;
+        lane = threadIdx.x % 32;
+        wk = warp % S::WK;
+        wn = warp / S::WK % S::WN;
+        wm = warp / (S::WK * S::WN);
+    }
+    __device__ __forceinline__ int query(int m, int half) const /* the thread's row of 16 queries m */
+    {
+        return wm * S::ROWS + m * 16 + half * 8 + lane / 4;
+    }
+    __device__ __forceinline__ int column() const /* of values: the warp's first */
+    {
+        return (wn * S::WK + wk) * S::NV * 8;
+    }
+};
+
+/* A number of each of the thread's rows, brought together over the four lanes and WN warps that share the row: the
+ * largest, or the sum in order. */
+template <class S, bool MOST>
+static __device__ __forceinline__ void together(float (&x)[S::MT][2], unsigned char *red, const lot<S> &me)
+{
+#pragma unroll
+    for (int i = 0; i < S::MT * 2; i++) {
+        float &y = x[i / 2][i % 2];
+        for (int to = 1; to <= 2; to *= 2) {
+            const float other = __shfl_xor_sync(0xffffffffu, y, to);
+            y = MOST ? fmaxf(y, other) : y + other;
+        }
+    }
+    if constexpr (S::ALONE) return;
+    float *row = reinterpret_cast<float *>(red);
+#pragma unroll
+    for (int i = 0; i < S::MT * 2; i++)
+        if (me.lane % 4 == 0 && me.wk == 0) row[me.query(i / 2, i % 2) * S::WN + me.wn] = x[i / 2][i % 2];
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < S::MT * 2; i++) {
+        const float *part = row + me.query(i / 2, i % 2) * S::WN;
+        float y = part[0];
+#pragma unroll
+        for (int w = 1; w < S::WN; w++) y = MOST ? fmaxf(y, part[w]) : y + part[w];
+        x[i / 2][i % 2] = y;
     }
 }
 
@@ -85,71 +113,115 @@ static __device__ __forceinline__ void load_queries(const pg_attn_args &a, const
     }
 }
 
-/* Scores of a tile become weights, and the running softmax takes a step. t: position of s[0][0]. keep: what the sums so
- * far are worth now. */
-template <int NT, int WN>
-static __device__ __forceinline__ void weigh(const pg_attn_args &a, float (&s)[NT][4], const int (&first)[2],
-                                             const int (&last)[2], int t, bool whole, float (&top)[2], float (&sum)[2],
-                                             float (&keep)[2], unsigned char *red, int wm, int wn)
+/* Scores of the warp's queries and positions. WK warps have each summed up some columns, and all get the whole. */
+template <class T, class S>
+static __device__ __forceinline__ void scores(float (&s)[S::MT][S::NT][4], const pg_attn_room &m, unsigned char *mem,
+                                              const unsigned char *k, const lot<S> &me)
 {
-    float most[2] = { -INFINITY, -INFINITY };
+    const int steps = m.k_columns / 32, from = steps * me.wk / S::WK, to = steps * (me.wk + 1) / S::WK;
+    pg_attn_qk<T, S::MT, S::NT>(s, mem + m.q + me.wm * S::ROWS * m.k_pitch, k + me.wn * S::NT * 8 * m.k_pitch,
+                                m.k_pitch, from * 32, to * 32);
+    if constexpr (S::WK > 1) {
+        float4 *part =
+            reinterpret_cast<float4 *>(mem + m.p) + (threadIdx.x / 32 - me.wk) * S::MT * S::NT * 32 + me.lane;
+        float4 *mine = part + me.wk * S::MT * S::NT * 32;
 #pragma unroll
-    for (int j = 0; j < NT; j++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int at = t + 8 * j + i % 2, r = i / 2;
-            s[j][i] = whole || (at >= first[r] && at <= last[r]) ? pg_attn_score(a, s[j][i]) : -INFINITY;
-            most[r] = fmaxf(most[r], s[j][i]);
-        }
-    together<WN, true>(most, red, wm, wn);
-    float from[2];
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
-        most[r] = fmaxf(most[r], top[r]);
-        from[r] = pg_attn_from(most[r]);
-        keep[r] = exp2f(top[r] - from[r]);
-        top[r] = most[r];
-        sum[r] *= keep[r];
-    }
-#pragma unroll
-    for (int j = 0; j < NT; j++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            s[j][i] = exp2f(s[j][i] - from[i / 2]);
-            sum[i / 2] += s[j][i];
-        }
-}
-
-/* Weights times values. With WN > 1 the weights meet in shared memory, for each warp needs all positions. */
-template <class T, int NT, int NV, int WN, int N>
-static __device__ __forceinline__ void values(float (&acc)[NV][4], const float (&s)[NT][4], const pg_attn_room &m,
-                                              unsigned char *mem, const unsigned char *v, int wm, int wn)
-{
-    const int lane = threadIdx.x % 32, col = wn * NV * 8, n = (m.v_columns - col) / 8, pitch = (N + 8) * 2;
-    if constexpr (WN > 1) {
-        unsigned char *p = mem + m.p + wm * 16 * pitch;
-#pragma unroll
-        for (int j = 0; j < NT; j++) {
-            unsigned char *to = p + lane / 4 * pitch + (wn * NT * 8 + 8 * j + lane % 4 * 2) * 2;
-            *reinterpret_cast<uint32_t *>(to) = pg_attn_half<T>::pack(s[j][0], s[j][1]);
-            *reinterpret_cast<uint32_t *>(to + 8 * pitch) = pg_attn_half<T>::pack(s[j][2], s[j][3]);
+        for (int i = 0; i < S::MT * S::NT; i++) {
+            const float(&x)[4] = s[i / S::NT][i % S::NT];
+            mine[i * 32] = make_float4(x[0], x[1], x[2], x[3]);
         }
         __syncthreads();
 #pragma unroll
-        for (int k = 0; k < N / 16; k++) {
-            uint32_t w[4];
-            pg_ldmatrix_x4(w, p + lane % 16 * pitch + k * 32 + lane / 16 * 16);
-            pg_attn_pv<T, NV>(acc, w, v + k * 16 * m.v_pitch + col * 2, m.v_pitch, n);
-        }
-    } else {
+        for (int i = 0; i < S::MT * S::NT; i++) {
+            float(&x)[4] = s[i / S::NT][i % S::NT];
+            float4 sum = part[i * 32];
 #pragma unroll
-        for (int k = 0; k < N / 16; k++) {
-            const uint32_t w[4] = { pg_attn_half<T>::pack(s[2 * k][0], s[2 * k][1]),
-                                    pg_attn_half<T>::pack(s[2 * k][2], s[2 * k][3]),
-                                    pg_attn_half<T>::pack(s[2 * k + 1][0], s[2 * k + 1][1]),
-                                    pg_attn_half<T>::pack(s[2 * k + 1][2], s[2 * k + 1][3]) };
-            pg_attn_pv<T, NV>(acc, w, v + k * 16 * m.v_pitch + col * 2, m.v_pitch, n);
+            for (int other = 1; other < S::WK; other++) {
+                const float4 y = part[(other * S::MT * S::NT + i) * 32];
+                sum = make_float4(sum.x + y.x, sum.y + y.y, sum.z + y.z, sum.w + y.w);
+            }
+            x[0] = sum.x, x[1] = sum.y, x[2] = sum.z, x[3] = sum.w;
         }
+    }
+}
+
+/* Scores of a tile become weights, and the running softmax takes a step. t: the thread's first position. */
+template <class S>
+static __device__ __forceinline__ void weigh(const pg_attn_args &a, float (&s)[S::MT][S::NT][4],
+                                             const int (&first)[S::MT][2], const int (&last)[S::MT][2], int t,
+                                             bool whole, sums<S::MT, S::NV> &x, unsigned char *red, const lot<S> &me)
+{
+    float most[S::MT][2];
+#pragma unroll
+    for (int m = 0; m < S::MT; m++) {
+        most[m][0] = most[m][1] = -INFINITY;
+#pragma unroll
+        for (int i = 0; i < S::NT * 4; i++) {
+            const int at = t + i / 4 * 8 + i % 2, r = i % 4 / 2;
+            float &y = s[m][i / 4][i % 4];
+            y = whole || (at >= first[m][r] && at <= last[m][r]) ? pg_attn_score(a, y) : -INFINITY;
+            most[m][r] = fmaxf(most[m][r], y);
+        }
+    }
+    together<S, true>(most, red, me);
+#pragma unroll
+    for (int m = 0; m < S::MT; m++) {
+        float keep[2], from[2];
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            most[m][r] = fmaxf(most[m][r], x.top[m][r]);
+            from[r] = pg_attn_from(most[m][r]);
+            keep[r] = exp2f(x.top[m][r] - from[r]);
+            x.top[m][r] = most[m][r];
+            x.sum[m][r] *= keep[r];
+        }
+#pragma unroll
+        for (int i = 0; i < S::NT * 4; i++) {
+            float &y = s[m][i / 4][i % 4];
+            y = exp2f(y - from[i % 4 / 2]);
+            x.sum[m][i % 4 / 2] += y;
+        }
+#pragma unroll
+        for (int i = 0; i < S::NV * 4; i++) x.acc[m][i / 4][i % 4] *= keep[i % 4 / 2];
+    }
+}
+
+/* Weights times values. Where warps share queries, the weights meet in shared memory, for each needs all positions. */
+template <class T, class S>
+static __device__ __forceinline__ void values(float (&acc)[S::MT][S::NV][4], const float (&s)[S::MT][S::NT][4],
+                                              const pg_attn_room &m, unsigned char *mem, const unsigned char *v,
+                                              const lot<S> &me)
+{
+    const int col = me.column(), n = (m.v_columns - col) / 8, pitch = (S::N + 8) * 2;
+    unsigned char *p = mem + m.p + me.wm * S::ROWS * pitch;
+    if constexpr (!S::ALONE) {
+#pragma unroll
+        for (int i = 0; i < S::MT * S::NT; i++) {
+            const float(&x)[4] = s[i / S::NT][i % S::NT];
+            unsigned char *to =
+                p + (i / S::NT * 16 + me.lane / 4) * pitch + (me.wn * S::NT * 8 + i % S::NT * 8 + me.lane % 4 * 2) * 2;
+            if (me.wk) continue;
+            *reinterpret_cast<uint32_t *>(to) = pg_attn_half<T>::pack(x[0], x[1]);
+            *reinterpret_cast<uint32_t *>(to + 8 * pitch) = pg_attn_half<T>::pack(x[2], x[3]);
+        }
+        __syncthreads();
+    }
+#pragma unroll
+    for (int k = 0; k < S::N / 16; k++) {
+        uint32_t w[S::MT][4];
+#pragma unroll
+        for (int i = 0; i < S::MT; i++) {
+            if constexpr (S::ALONE) {
+#pragma unroll
+                for (int j = 0; j < 4; j++) {
+                    const float(&x)[4] = s[i][2 * k + j / 2];
+                    w[i][j] = pg_attn_half<T>::pack(x[j % 2 * 2], x[j % 2 * 2 + 1]);
+                }
+            } else {
+                pg_ldmatrix_x4(w[i], p + (i * 16 + me.lane % 16) * pitch + k * 32 + me.lane / 16 * 16);
+            }
+        }
+        pg_attn_pv<T, S::MT, S::NV>(acc, w, v + k * 16 * m.v_pitch + col * 2, m.v_pitch, n);
     }
 }
 
@@ -198,56 +270,45 @@ static __device__ __forceinline__ const unsigned char *arrive(const pg_attn_args
     return mem + m.tile;
 }
 
-/* The item's queries meet the positions that they see. SPLIT: x is the group of its runs, each from nothing. */
-template <class T, int DV, int WN, int N, bool SPLIT>
+/* The item's queries meet the positions that they see. GROUP: x is the group of its runs, each from nothing. */
+template <class T, class S, bool GROUP>
 static __device__ __forceinline__ void attend(const pg_attn_args &a, const pg_attn_room &m, unsigned char *mem,
-                                              const pg_attn_item &w, sums<DV / WN / 8> &x)
+                                              const pg_attn_item &w, sums<S::MT, S::NV> &x)
 {
-    constexpr int NT = N / WN / 8, NV = DV / WN / 8;
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, wm = warp / WN, wn = warp % WN;
-    const int t0 = w.lo / N, t1 = w.hi / N + 1, n = w.n_row * w.n_head;
-    prepare<T, N>(a, m, mem, w, t0, t1, (int)blockDim.x / 32 / WN * 16);
-    int first[2], last[2];
+    const lot<S> me;
+    const int t0 = w.lo / S::N, t1 = w.hi / S::N + 1, n = w.n_row * w.n_head;
+    prepare<T, S::N>(a, m, mem, w, t0, t1, (int)blockDim.x / 32 / (S::WN * S::WK) * S::ROWS);
+    int first[S::MT][2], last[S::MT][2];
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
-        const int q = wm * 16 + lane / 4 + 8 * i;
-        last[i] = q < n ? a.step->pos[w.r0 + q / w.n_head] : -1;
-        first[i] = pg_attn_first(a, last[i]);
+    for (int i = 0; i < S::MT * 2; i++) {
+        const int q = me.query(i / 2, i % 2);
+        last[i / 2][i % 2] = q < n ? a.step->pos[w.r0 + q / w.n_head] : -1;
+        first[i / 2][i % 2] = pg_attn_first(a, last[i / 2][i % 2]);
     }
     const int least = a.step->pos[w.r0], from = pg_attn_first(a, a.step->pos[w.r0 + w.n_row - 1]);
+    sums<S::MT, GROUP ? S::NV : 1> group;
     begin(x);
-    sums<SPLIT ? NV : 1> run;
-    if constexpr (SPLIT) begin(run);
+    begin(group);
     for (int t = t0; t < t1; t++) {
-        const bool mine = threadIdx.x < N && t + a.stages < t1;
+        const bool mine = threadIdx.x < S::N && t + a.stages < t1;
         pg_attn_place next = { -1, -1 };
-        if (mine) next = pg_attn_place_of(a, w, (t + a.stages) * N + threadIdx.x); /* asked for before it is needed */
-        const unsigned char *v, *k = arrive<N>(a, m, mem, w, t, t1, &v);
-        float s[NT][4], keep[2];
-        pg_attn_qk<T, NT>(s, mem + m.q + wm * 16 * m.k_pitch, k + wn * NT * 8 * m.k_pitch, m.k_pitch, m.k_columns);
-        const bool whole = t * N >= from && t * N + N - 1 <= least;
-        const auto step = [&](auto &y) {
-            weigh<NT, WN>(a, s, first, last, t * N + wn * NT * 8 + lane % 4 * 2, whole, y.top, y.sum, keep, mem + m.red,
-                          wm, wn);
-#pragma unroll
-            for (int j = 0; j < NV; j++)
-#pragma unroll
-                for (int i = 0; i < 4; i++) y.acc[j][i] *= keep[i / 2];
-            values<T, NT, NV, WN, N>(y.acc, s, m, mem, v, wm, wn);
-        };
-        if constexpr (SPLIT) {
-            step(run);
-            if ((t + 1) * N % w.run == 0 || t + 1 == t1) {
-                together<WN, false>(run.sum, mem + m.red, wm, wn);
-                fold(x, run);
-                begin(run);
+        if (mine) next = pg_attn_place_of(a, w, (t + a.stages) * S::N + threadIdx.x); /* asked for well ahead */
+        const unsigned char *v, *k = arrive<S::N>(a, m, mem, w, t, t1, &v);
+        float s[S::MT][S::NT][4];
+        scores<T, S>(s, m, mem, k, me);
+        weigh<S>(a, s, first, last, t * S::N + me.wn * S::NT * 8 + me.lane % 4 * 2,
+                 t * S::N >= from && t * S::N + S::N - 1 <= least, x, mem + m.red, me);
+        values<T, S>(x.acc, s, m, mem, v, me);
+        if (t + 1 == t1 || (GROUP && (t + 1) * S::N % w.run == 0)) together<S, false>(x.sum, mem + m.red, me);
+        if constexpr (GROUP) {
+            if (t + 1 == t1 || (t + 1) * S::N % w.run == 0) {
+                fold(group, x);
+                begin(x);
             }
-        } else {
-            step(x);
         }
-        if (mine) set_place<N>(m, mem, t + a.stages, threadIdx.x, next);
+        if (mine) set_place<S::N>(m, mem, t + a.stages, threadIdx.x, next);
     }
-    if constexpr (!SPLIT) together<WN, false>(x.sum, mem + m.red, wm, wn);
+    if constexpr (GROUP) x = group;
 }
 
 static __device__ __forceinline__ void set_heads(const pg_attn_args &a, pg_attn_item &w, int item)
@@ -259,76 +320,73 @@ static __device__ __forceinline__ void set_heads(const pg_attn_args &a, pg_attn_
 }
 
 /* Block (slot, item, row of the decode class): `per` of the row's runs. Left for the kernel that folds groups. */
-template <class T, int DV, int WN, int N>
-static __global__ void __launch_bounds__(DV > 256 ? 256 : 128) decode(const pg_attn_args a)
+template <class T, class S, int THREADS> static __global__ void __launch_bounds__(THREADS) decode(const pg_attn_args a)
 {
-    constexpr int NV = DV / WN / 8;
     PG_SHARED(unsigned char, mem);
     const int row = a.step->n_prefill + a.row0 + blockIdx.z;
     if (row >= a.step->n) return;
-    const pg_attn_span s = pg_attn_cut(a, a.step->pos[row]);
+    const pg_attn_span span = pg_attn_cut(a, a.step->pos[row]);
     const int u = blockIdx.x * a.per;
-    if (u >= s.n_run) return;
+    if (u >= span.n_run) return;
     pg_attn_item w;
     set_heads(a, w, blockIdx.y);
     w.seq = a.step->seq[row];
     w.r0 = row;
     w.n_row = 1;
-    w.run = s.run;
-    w.lo = max(s.first, (s.u0 + u) * s.run);
-    w.hi = min(s.last, (s.u0 + u + a.per) * s.run - 1);
-    const pg_attn_room m = pg_attn_room_of(a, (int)blockDim.x / 32 / WN, WN, N);
-    sums<NV> x;
-    attend<T, DV, WN, N, true>(a, m, mem, w, x);
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, col = warp % WN * NV * 8 + lane % 4 * 2;
+    w.run = span.run;
+    w.lo = max(span.first, (span.u0 + u) * span.run);
+    w.hi = min(span.last, (span.u0 + u + a.per) * span.run - 1);
+    const lot<S> me;
+    sums<S::MT, S::NV> x;
+    attend<T, S, true>(a, pg_attn_room_of<S>(a, (int)blockDim.x / 32 / (S::WN * S::WK)), mem, w, x);
+    const int col = me.column() + me.lane % 4 * 2;
 #pragma unroll
-    for (int r = 0; r < 2; r++) {
-        const int q = warp / WN * 16 + lane / 4 + 8 * r;
+    for (int r = 0; r < S::MT * 2; r++) {
+        const int q = me.query(r / 2, r % 2);
         if (q >= w.n_head) continue;
         const int64_t at = ((int64_t)blockIdx.z * a.slots + blockIdx.x) * a.heads + w.h0 + q;
-        if (col == 0) a.stat[at * 2] = x.top[r], a.stat[at * 2 + 1] = x.sum[r];
+        if (col == 0) a.stat[at * 2] = x.top[r / 2][r % 2], a.stat[at * 2 + 1] = x.sum[r / 2][r % 2];
+        float *to = a.acc + at * a.dv;
 #pragma unroll
-        for (int j = 0; j < NV; j++)
-#pragma unroll
-            for (int i = 0; i < 2; i++)
-                if (col + 8 * j + i < a.dv) a.acc[at * a.dv + col + 8 * j + i] = x.acc[j][2 * r + i];
+        for (int i = 0; i < S::NV * 2; i++)
+            if (col + i / 2 * 8 + i % 2 < a.dv) to[col + i / 2 * 8 + i % 2] = x.acc[r / 2][i / 2][r % 2 * 2 + i % 2];
     }
 }
 
 /* The sink joins, and sums become means. */
-template <int NV>
-static __device__ __forceinline__ void put(const pg_attn_args &a, const pg_attn_item &w, sums<NV> &x, int q0, int col)
+template <class S>
+static __device__ __forceinline__ void put(const pg_attn_args &a, const pg_attn_item &w, sums<S::MT, S::NV> &x,
+                                           const lot<S> &me)
 {
+    const int col = me.column() + me.lane % 4 * 2;
 #pragma unroll
-    for (int r = 0; r < 2; r++) {
-        const int q = q0 + 8 * r, row = q / w.n_head, head = w.h0 + q - row * w.n_head;
+    for (int r = 0; r < S::MT * 2; r++) {
+        const int q = me.query(r / 2, r % 2), row = q / w.n_head, head = w.h0 + q - row * w.n_head;
         if (row >= w.n_row) continue;
-        float by = 1, sum = x.sum[r];
+        float by = 1, sum = x.sum[r / 2][r % 2];
         if (a.sinks) {
-            float most = x.top[r], sink;
+            float most = x.top[r / 2][r % 2], sink;
             pg_attn_factors(most, a.sinks[head] * PG_ATTN_LOG2E, by, sink);
             sum = fmaf(sum, by, sink);
         }
         by /= sum;
-        float *to = a.y + ((int64_t)(w.r0 + row) * a.heads + head) * a.dv + col;
+        float *to = a.y + ((int64_t)(w.r0 + row) * a.heads + head) * a.dv;
 #pragma unroll
-        for (int j = 0; j < NV; j++)
-#pragma unroll
-            for (int i = 0; i < 2; i++)
-                if (col + 8 * j + i < a.dv) to[8 * j + i] = x.acc[j][2 * r + i] * by;
+        for (int i = 0; i < S::NV * 2; i++) {
+            const int c = col + i / 2 * 8 + i % 2;
+            if (c < a.dv) to[c] = x.acc[r / 2][i / 2][r % 2 * 2 + i % 2] * by;
+        }
     }
 }
 
 /* Block (tile of rows, item), tiles from the last, which see most, to the first. Where a tile has rows of several
  * sequences they go one after the other. */
-template <class T, int DV, int WN, int N>
-static __global__ void __launch_bounds__(DV > 256 ? 512 : 256) prefill(const pg_attn_args a)
+template <class T, class S, int THREADS> static __global__ void __launch_bounds__(THREADS) prefill(const pg_attn_args a)
 {
-    constexpr int NV = DV / WN / 8;
     PG_SHARED(unsigned char, mem);
-    const int tile = (gridDim.x - 1 - blockIdx.x) * a.rows_part;
-    const int end = min(a.step->n_prefill, tile + a.rows_part), warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const pg_attn_room m = pg_attn_room_of(a, (int)blockDim.x / 32 / WN, WN, N);
+    const int tile = (gridDim.x - 1 - blockIdx.x) * a.rows_part, end = min(a.step->n_prefill, tile + a.rows_part);
+    const pg_attn_room m = pg_attn_room_of<S>(a, (int)blockDim.x / 32 / (S::WN * S::WK));
+    const lot<S> me;
     pg_attn_item w;
     set_heads(a, w, blockIdx.y);
     for (w.r0 = tile; w.r0 < end; w.r0 += w.n_row) {
@@ -337,34 +395,38 @@ static __global__ void __launch_bounds__(DV > 256 ? 512 : 256) prefill(const pg_
         while (w.r0 + w.n_row < end && a.step->seq[w.r0 + w.n_row] == w.seq) w.n_row++;
         w.lo = pg_attn_first(a, a.step->pos[w.r0]);
         w.hi = a.step->pos[w.r0 + w.n_row - 1];
-        sums<NV> x;
-        attend<T, DV, WN, N, false>(a, m, mem, w, x);
-        put(a, w, x, warp / WN * 16 + lane / 4, warp % WN * NV * 8 + lane % 4 * 2);
+        sums<S::MT, S::NV> x;
+        attend<T, S, false>(a, m, mem, w, x);
+        put<S>(a, w, x, me);
     }
 }
 
 /* ---- choosing ----------------------------------------------------------------------------------------------------- */
 
-/* A kernel and its shape: columns of sums it has room for, warps that share 16 queries, positions of a tile, 16 queries a
- * warp-row and the most of them. */
+/* A kernel and the shape of its blocks. room: bytes of shared memory with wm warp-rows. */
 typedef struct choice {
     void (*kernel)(pg_attn_args);
-    int dv, wn, n, wm;
+    pg_attn_room (*room)(const pg_attn_args &, int wm);
+    int dv, rows, warps, wm; /* most columns of values; queries and warps of a warp-row; most warp-rows */
 } choice;
 
-#define ROW(kernel, T, dv, wn, n, wm)       \
-    {                                       \
-        kernel<T, dv, wn, n>, dv, wn, n, wm \
+#define CHOICE(kernel, T, wm, ...)                                                                               \
+    {                                                                                                            \
+        kernel<T, pg_attn_split<__VA_ARGS__>,                                                                    \
+               32 * (wm)*pg_attn_split<__VA_ARGS__>::WN * pg_attn_split<__VA_ARGS__>::WK>,                       \
+            pg_attn_room_of<pg_attn_split<__VA_ARGS__>>, pg_attn_split<__VA_ARGS__>::DV,                         \
+            pg_attn_split<__VA_ARGS__>::ROWS, pg_attn_split<__VA_ARGS__>::WN *pg_attn_split<__VA_ARGS__>::WK, wm \
     }
-#define DECODE(T)                                                                                   \
-    {                                                                                               \
-        ROW(decode, T, 64, 4, 64, 1), ROW(decode, T, 128, 4, 64, 1), ROW(decode, T, 256, 4, 64, 1), \
-            ROW(decode, T, 512, 4, 32, 2)                                                           \
+/* warp-rows; then columns of values, 16 queries, WN, WK, positions of a tile */
+#define DECODE(T)                                                                          \
+    {                                                                                      \
+        CHOICE(decode, T, 1, 64, 1, 4, 1, 64), CHOICE(decode, T, 1, 128, 1, 4, 1, 64),     \
+            CHOICE(decode, T, 1, 256, 1, 4, 1, 64), CHOICE(decode, T, 2, 512, 1, 4, 2, 32) \
     }
-#define PREFILL(T)                                                                                     \
-    {                                                                                                  \
-        ROW(prefill, T, 64, 1, 64, 8), ROW(prefill, T, 128, 1, 64, 8), ROW(prefill, T, 256, 1, 64, 8), \
-            ROW(prefill, T, 512, 4, 32, 4)                                                             \
+#define PREFILL(T)                                                                           \
+    {                                                                                        \
+        CHOICE(prefill, T, 4, 64, 2, 1, 1, 64), CHOICE(prefill, T, 4, 128, 2, 1, 1, 64),     \
+            CHOICE(prefill, T, 8, 256, 1, 1, 1, 64), CHOICE(prefill, T, 2, 512, 2, 2, 2, 32) \
     }
 static const choice kernels[2][2][4] = { { DECODE(__half), PREFILL(__half) },
                                          { DECODE(__nv_bfloat16), PREFILL(__nv_bfloat16) } };
@@ -375,15 +437,17 @@ static int shared_bytes(int arch)
     return (arch == 80 || arch == 87 ? 164 : arch < 90 || arch >= 120 ? 100 : 228) << 10;
 }
 
-/* Most stages and warp-rows that fit; two blocks a multiprocessor before more than two stages. 0: none do. */
-static int fit(const pg_cuda *c, pg_attn_args *a, const choice *k, int wm)
+/* Most warp-rows, and stages, that fit. A second block on a multiprocessor is worth more than a third stage, unless the
+ * block is so big that there cannot be one. Returns bytes, 0: nothing fits. */
+static int fit(const pg_cuda *c, pg_attn_args *a, const choice *k, int *wm)
 {
     const int room = shared_bytes(c->arch);
-    for (; wm > 0; wm /= 2) {
+    for (; *wm > 0; *wm /= 2) {
+        a->stages = 2;
+        const int most = 2 * (k->room(*a, *wm).total + 1024) <= room ? room / 2 : room;
         for (a->stages = PG_ATTN_RING; a->stages > 0; a->stages--) {
-            const int bytes = pg_attn_room_of(*a, wm, k->wn, k->n).total + 1024;
-            if (2 * bytes <= room || (a->stages <= 2 && bytes <= room)) return wm;
-            if (a->stages > 2 && a->one && bytes <= room) return wm;
+            const int bytes = k->room(*a, *wm).total;
+            if (bytes + 1024 <= most) return bytes;
         }
     }
     return 0;
@@ -396,18 +460,18 @@ static int launch(pg_cuda *c, pg_attn_args *a, int is_prefill, int rows)
     const choice *k = kernels[a->dtype == PG_BF16][is_prefill];
     while (k->dv < a->dv) k++;
     int wm = k->wm;
-    if (!is_prefill && shared <= 16) wm = 1;
-    wm = fit(c, a, k, wm);
-    if (!wm) return -1;
-    a->heads_part = shared < 16 * wm ? shared : 16 * wm;
+    while (!is_prefill && wm > 1 && shared <= k->rows * wm / 2) wm /= 2;
+    const int bytes = fit(c, a, k, &wm), most = k->rows * wm;
+    if (!bytes) return -1;
+    a->heads_part = shared < most ? shared : most;
     a->parts = (shared + a->heads_part - 1) / a->heads_part;
-    a->rows_part = 16 * wm / a->heads_part;
-    const int bytes = pg_attn_room_of(*a, wm, k->wn, k->n).total, items = a->kv_heads * a->parts;
+    a->rows_part = most / a->heads_part;
     if (pg_cuda_try(c, cudaFuncSetAttribute(k->kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
                     "shared memory of attention"))
         return 0;
+    const int items = a->kv_heads * a->parts;
     const dim3 grid = is_prefill ? dim3((rows + a->rows_part - 1) / a->rows_part, items) : dim3(a->slots, items, rows);
-    PG_LAUNCH(k->kernel, grid, wm * k->wn * 32, bytes, c->stream, *a);
+    PG_LAUNCH(k->kernel, grid, wm * k->warps * 32, bytes, c->stream, *a);
     pg_cuda_try(c, cudaGetLastError(), "attention");
     return 0;
 }

@@ -19,17 +19,26 @@ typedef struct pg_attn_place {
     long long k, v;
 } pg_attn_place;
 
+/* How the warps of a block share a tile: WM * WN * WK of them. A warp-row has 16 * MT queries; WN warps take its positions,
+ * WK of them its columns of keys, and then all WN * WK the columns of values. */
+template <int DV_, int MT_, int WN_, int WK_, int N_> struct pg_attn_split {
+    static constexpr int DV = DV_, MT = MT_, WN = WN_, WK = WK_, N = N_;
+    static constexpr int ROWS = 16 * MT, NT = N / WN / 8, NV = DV / (WN * WK) / 8;
+    static constexpr bool ALONE = WN * WK == 1; /* a warp has its queries to itself */
+};
+
 /* The parts of shared memory, in bytes. */
 typedef struct pg_attn_room {
     int k_pitch, v_pitch, k_columns, v_columns; /* of a tile; columns with their zeros */
-    int q, place, stage, stage_bytes, stage_v;  /* stage_v: of V in a stage */
+    int place, q, stage, stage_bytes, stage_v;  /* stage_v: of V in a stage */
     int tile, tile_v;                           /* what a raw stage is converted to */
-    int p, red, total;
+    int p, red, total;                          /* p: weights, and before them the scores that WK warps add up */
 } pg_attn_room;
 
-static __host__ __device__ inline pg_attn_room pg_attn_room_of(const pg_attn_args &a, int wm, int wn, int n)
+template <class S> static __host__ __device__ inline pg_attn_room pg_attn_room_of(const pg_attn_args &a, int wm)
 {
     pg_attn_room m;
+    const int n = S::N, rows = S::ROWS * wm;
     m.k_columns = (a.dk + 31) / 32 * 32;
     m.v_columns = (a.dv + 15) / 16 * 16;
     m.k_pitch = (m.k_columns / 8 | 1) * 16;
@@ -37,14 +46,15 @@ static __host__ __device__ inline pg_attn_room pg_attn_room_of(const pg_attn_arg
     const int k_tile = n * m.k_pitch, v_tile = a.one ? 0 : n * m.v_pitch;
     m.place = 0;
     m.q = PG_ATTN_RING * n * (int)sizeof(pg_attn_place);
-    m.stage = m.q + 16 * wm * m.k_pitch;
+    m.stage = m.q + rows * m.k_pitch;
     m.stage_v = a.one ? 0 : a.raw ? n * a.k_chunks * 16 : k_tile;
     m.stage_bytes = a.raw ? n * (a.k_chunks + (a.one ? 0 : a.v_chunks)) * 16 : k_tile + v_tile;
     m.tile = m.stage + a.stages * m.stage_bytes;
     m.tile_v = a.one ? m.tile : m.tile + k_tile;
     m.p = m.tile + (a.raw ? k_tile + v_tile : 0);
-    m.red = m.p + (wn > 1 ? 16 * wm * (n + 8) * 2 : 0);
-    m.total = m.red + (wn > 1 ? 16 * wm * wn * 4 : 0);
+    const int weights = rows * (n + 8) * 2, parts = S::WK > 1 ? S::WK * rows * n * 4 : 0;
+    m.red = m.p + (S::ALONE ? 0 : weights > parts ? weights : parts);
+    m.total = m.red + (S::ALONE ? 0 : rows * S::WN * 4);
     return m;
 }
 
@@ -108,18 +118,21 @@ static __device__ __forceinline__ int pg_attn_slice_bytes(const pg_attn_args &a,
     return a.dtype == PG_Q8_0 ? ((g + 1) * width + 31) / 32 * 34 - g * width / 32 * 34 : width * 2;
 }
 
-/* Copy one kind of row of a tile: `chunks` 16-byte pieces of it from the border before its slice for kv head g. */
+/* Copy one kind of row of a tile: `chunks` 16-byte pieces of it from the border before its slice for kv head g. 8, 16 or
+ * 32 lanes take a row. */
 template <int N>
 static __device__ __forceinline__ void pg_attn_copy(const pg_attn_args &a, unsigned char *to, int pitch, int chunks,
                                                     const pg_attn_place *place, int is_v, int g, int width)
 {
     const int slice = pg_attn_slice(a, g, width), bytes = pg_attn_slice_bytes(a, g, width);
-    const unsigned inverse = ((1u << 20) + chunks - 1) / chunks; /* exact for the few thousand chunks of a tile */
-    for (int i = threadIdx.x; i < N * chunks; i += blockDim.x) {
-        const int t = (int)((unsigned)i * inverse >> 20), c = i - t * chunks;
+    const int shift = chunks <= 8 ? 3 : chunks <= 16 ? 4 : 5, c0 = threadIdx.x & ((1 << shift) - 1);
+    for (int t = threadIdx.x >> shift; t < N; t += blockDim.x >> shift) {
         const long long row = is_v ? place[t].v : place[t].k, from = row + slice, border = from & ~15ll;
-        const bool want = row >= 0 && c * 16 < (int)(from - border) + bytes;
-        pg_copy16(to + t * pitch + c * 16, a.cache + (want ? border + c * 16 : 0), want);
+        const int n = row >= 0 ? (int)(from - border) + bytes : 0;
+        const char *source = a.cache + (n ? border : 0) + c0 * 16;
+        unsigned char *target = to + t * pitch + c0 * 16;
+        for (int c = c0; c < chunks; c += 1 << shift, source += 16 << shift, target += 16 << shift)
+            pg_copy16(target, c * 16 < n ? source : a.cache, c * 16 < n);
     }
 }
 
@@ -203,55 +216,57 @@ static __device__ __forceinline__ void pg_attn_convert(const pg_attn_args &a, un
 
 /* ---- products ----------------------------------------------------------------------------------------------------- */
 
-/* s[j] += q . k for the warp's 16 queries and positions [8 * j, 8 * j + 8). q, k: its first rows. Where the warp has few
- * positions two sums go on at once, or each product would wait for the one before. */
-template <class T, int NT>
-static __device__ __forceinline__ void pg_attn_qk(float (&s)[NT][4], const unsigned char *q, const unsigned char *k,
-                                                  int pitch, int columns)
+/* s[i][j] = q . k for the warp's queries [16 * i, 16 * i + 16) and positions [8 * j, 8 * j + 8), columns [from, to), which
+ * are multiples of 32. q, k: its first rows. Where a warp has few sums, two of each go on at once, or every product would
+ * wait for the one before. */
+template <class T, int MT, int NT>
+static __device__ __forceinline__ void pg_attn_qk(float (&s)[MT][NT][4], const unsigned char *q, const unsigned char *k,
+                                                  int pitch, int from, int to)
 {
+    constexpr bool TWO = MT * NT <= 2;
     const int lane = threadIdx.x % 32;
-    float odd[NT][4];
+    float odd[TWO ? MT : 1][NT][4];
 #pragma unroll
-    for (int j = 0; j < NT; j++)
+    for (int x = 0; x < MT * NT * 4; x++) s[x / 4 / NT][x / 4 % NT][x % 4] = 0;
+    if constexpr (TWO) {
 #pragma unroll
-        for (int i = 0; i < 4; i++) s[j][i] = odd[j][i] = 0;
+        for (int x = 0; x < MT * NT * 4; x++) odd[x / 4 / NT][x / 4 % NT][x % 4] = 0;
+    }
     q += lane % 16 * pitch + lane / 16 * 16;
     k += NT == 1 ? lane % 8 * pitch + lane / 8 * 16 : (lane / 16 * 8 + lane % 8) * pitch + lane / 8 % 2 * 16;
-    for (int c = 0; c < columns * 2; c += 64) {
-        uint32_t a0[4], a1[4], b[4];
-        pg_ldmatrix_x4(a0, q + c);
-        pg_ldmatrix_x4(a1, q + c + 32);
-        if constexpr (NT == 1) {
-            pg_ldmatrix_x4(b, k + c);
-            pg_attn_half<T>::mma(s[0], a0, b[0], b[1]);
-            pg_attn_half<T>::mma(odd[0], a1, b[2], b[3]);
-        } else {
+    for (int c = from * 2; c < to * 2; c += 64) {
+        uint32_t a[MT][4], b[4];
+        if constexpr (NT == 1) pg_ldmatrix_x4(b, k + c); /* both halves of the 32 columns */
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+#pragma unroll
+            for (int i = 0; i < MT; i++) pg_ldmatrix_x4(a[i], q + i * 16 * pitch + c + half * 32);
 #pragma unroll
             for (int j = 0; j < NT; j += 2) {
-                pg_ldmatrix_x4(b, k + j * 8 * pitch + c);
-                pg_attn_half<T>::mma(s[j], a0, b[0], b[1]);
-                pg_attn_half<T>::mma(s[j + 1], a0, b[2], b[3]);
-            }
+                if constexpr (NT > 1) pg_ldmatrix_x4(b, k + j * 8 * pitch + c + half * 32);
 #pragma unroll
-            for (int j = 0; j < NT; j += 2) {
-                pg_ldmatrix_x4(b, k + j * 8 * pitch + c + 32);
-                pg_attn_half<T>::mma(NT == 2 ? odd[j] : s[j], a1, b[0], b[1]);
-                pg_attn_half<T>::mma(NT == 2 ? odd[j + 1] : s[j + 1], a1, b[2], b[3]);
+                for (int i = 0; i < MT; i++) {
+                    float(&d)[NT][4] = TWO && half ? odd[TWO ? i : 0] : s[i];
+                    if constexpr (NT == 1) {
+                        pg_attn_half<T>::mma(d[0], a[i], b[2 * half], b[2 * half + 1]);
+                    } else {
+                        pg_attn_half<T>::mma(d[j], a[i], b[0], b[1]);
+                        pg_attn_half<T>::mma(d[j + 1], a[i], b[2], b[3]);
+                    }
+                }
             }
         }
     }
-    if (NT <= 2) {
+    if constexpr (TWO) {
 #pragma unroll
-        for (int j = 0; j < NT; j++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) s[j][i] += odd[j][i];
+        for (int x = 0; x < MT * NT * 4; x++) s[x / 4 / NT][x / 4 % NT][x % 4] += odd[x / 4 / NT][x / 4 % NT][x % 4];
     }
 }
 
-/* acc[j] += p . v for 16 positions and the warp's columns [8 * j, 8 * j + 8), j < n. v: its first column. */
-template <class T, int NV>
-static __device__ __forceinline__ void pg_attn_pv(float (&acc)[NV][4], const uint32_t (&p)[4], const unsigned char *v,
-                                                  int pitch, int n)
+/* acc[i][j] += p[i] . v for 16 positions and the warp's columns [8 * j, 8 * j + 8), j < n. v: its first column. */
+template <class T, int MT, int NV>
+static __device__ __forceinline__ void pg_attn_pv(float (&acc)[MT][NV][4], const uint32_t (&p)[MT][4],
+                                                  const unsigned char *v, int pitch, int n)
 {
     const int lane = threadIdx.x % 32;
     v += (lane / 8 % 2 * 8 + lane % 8) * pitch + lane / 16 * 16;
@@ -260,8 +275,11 @@ static __device__ __forceinline__ void pg_attn_pv(float (&acc)[NV][4], const uin
         if (j >= n) break;
         uint32_t b[4];
         pg_ldmatrix_x4_t(b, v + j * 16);
-        pg_attn_half<T>::mma(acc[j], p, b[0], b[1]);
-        pg_attn_half<T>::mma(acc[j + 1], p, b[2], b[3]);
+#pragma unroll
+        for (int i = 0; i < MT; i++) {
+            pg_attn_half<T>::mma(acc[i][j], p[i], b[0], b[1]);
+            pg_attn_half<T>::mma(acc[i][j + 1], p[i], b[2], b[3]);
+        }
     }
 }
 

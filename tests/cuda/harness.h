@@ -40,6 +40,7 @@ struct harness {
     std::vector<pg_value> value;
     std::deque<pg_op> op;
     int64_t arena_bytes = 0, scratch_bytes = 0;
+    size_t lt_bytes = 32 << 20; /* of cuBLASLt's workspace */
     std::vector<char> arena, by_cpu, by_cuda; /* before; after */
     std::vector<harness_weight *> weight;
     std::map<const float *, std::pair<float *, int64_t>> vector; /* host's address -> device's, and how many */
@@ -259,7 +260,7 @@ static inline void harness_run_once(harness *h, harness_op *run, const char *nam
     cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0);
     c->n_sm = sms;
     c->arch = 10 * major + minor;
-    c->lt_bytes = 1 << 20;
+    c->lt_bytes = h->lt_bytes;
     cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking);
     cublasLtCreate(&c->lt);
     if (cudaMalloc(reinterpret_cast<char **>(&c->lt_room), c->lt_bytes)) abort();

@@ -65,7 +65,8 @@ const std::function<void()> *kernel_body;
 std::vector<thread> threads;
 std::vector<stack *> &idle = *new std::vector<stack *>; /* never given back, not even at the end */
 thread *self;
-int n_thread, n_live, n_waiting; /* of the block: all, not returned, waiting for the block */
+unsigned waiting[MOST_THREADS / 32]; /* lanes of each warp that wait for others of it */
+int n_thread, n_live, n_waiting;     /* of the block: all, not returned, waiting for the block */
 unsigned char *shared_memory;
 size_t shared_bytes;
 int order = PG_EMU_TURNS;
@@ -268,6 +269,7 @@ void run_block(const std::vector<int> &warps, const std::vector<int> &lanes)
     memset(shared_memory, POISON, shared_bytes + GUARD);
     n_live = n_thread;
     n_waiting = 0;
+    memset(waiting, 0, sizeof waiting);
     for (int i = 0; i < n_thread; i++) {
         thread *t = &threads[i];
         const dim3 d = pg_emu_at.block_dim;
@@ -374,26 +376,21 @@ void pg_emu_warp(const char *name, unsigned mask, void *mine, pg_emu_meet *meet)
     t->mask = mask;
     t->mine = mine;
     t->meet = meet;
+    waiting[first / 32] |= 1u << (me - first);
+    if ((waiting[first / 32] & mask) != mask) {
+        pause(t);
+        return;
+    }
     void *lane[32] = {};
-    bool all = true;
     for (int i = 0; i < 32; i++) {
         if (!(mask >> i & 1)) continue;
-        if (first + i >= n_thread) pg_emu_die("%s: mask %08x names lane %d, which does not exist", name, mask, i);
         const thread *o = &threads[first + i];
-        if (o->at == DONE) pg_emu_die("%s: lane %d of the mask %08x has returned", name, i, mask);
-        if (o->at != IN_WARP) {
-            all = false;
-            continue;
-        }
-        if (strcmp(o->name, name) || o->mask != mask || o->meet != meet)
+        if ((o->name != name && strcmp(o->name, name)) || o->mask != mask || o->meet != meet)
             pg_emu_die("meets a lane at another primitive: %s with mask %08x, and lane %d at %s with mask %08x", name,
                        mask, i, o->name, o->mask);
         lane[i] = o->mine;
     }
-    if (!all) {
-        pause(t);
-        return;
-    }
+    waiting[first / 32] &= ~mask;
     meet(lane, mask);
     for (int i = 0; i < 32; i++)
         if (mask >> i & 1) threads[first + i].at = READY;
