@@ -63,7 +63,7 @@ static void compare(harness *h, pg_ref result, float tolerance, const char *name
     harness_run_cuda(h, run, name);
     harness_close(h, result, tolerance, name);
     harness_untouched(h, { result }, name);
-    harness_drop(h);
+    harness_close_all(h);
 }
 
 /* ADD, GATE, CLAMP, GLU: dst is a, b or a third value. */
@@ -152,7 +152,7 @@ static void rope(int layout)
     harness_close(&h, angles, 1e-7f, "angles");
     harness_close(&h, x, 1e-6f, "rope");
     harness_untouched(&h, { angles, x }, "rope");
-    harness_drop(&h);
+    harness_close_all(&h);
 }
 
 /* The caches must be equal, bytes that belong to no row included. */
@@ -188,7 +188,7 @@ static void store(pg_dtype type)
     CHECK(at == h.cache.size(), "store, %s, width %d: byte %zu of %zu: %02x, not %02x", pg_dtype_get(type)->name, width,
           at, h.cache.size(), h.cache_cuda[at] & 255, h.cache_cpu[at] & 255);
     harness_untouched(&h, {}, "store");
-    harness_drop(&h);
+    harness_close_all(&h);
 }
 
 static void embed(pg_dtype type)

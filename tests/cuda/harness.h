@@ -360,7 +360,7 @@ static inline void harness_untouched(harness *h, const std::vector<pg_ref> &but,
     CHECK(want == got, "%s: a value that is no result was written", name);
 }
 
-static inline void harness_drop(harness *h)
+static inline void harness_close_all(harness *h)
 {
     for (harness_weight *w : h->weight) {
         for (void *p : w->owned) cudaFree(p);
