@@ -38,7 +38,7 @@ DEPS_ALL  := $(DEPS_TEST) $(DEPS_LINT) lua-ldoc clang pkg-config
 WARN    := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings
 COMPILE := -std=c11 -D_GNU_SOURCE -g $(OPT) $(WARN) -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno \
            -pthread -Iengine/include
-LIBS    := -ljansson -lpcre2-8 -lutf8proc -lm -lpthread
+LIBS    := -ljansson -lpcre2-8 -lutf8proc -lm -lpthread -ldl
 ifdef SAN
 COMPILE += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -DPG_SAN
 LINK    := -fsanitize=address,undefined

@@ -49,7 +49,7 @@ int pg_hook_open(pg_engine *e)
     if (!take_memory(e, h)) return -1;
     for (int32_t l = 0, n = 0; l < e->model->h.n_layer; l++) h->moe[l] = e->model->layer[l].experts.n_expert ? n++ : -1;
     for (int64_t i = 0; i < (int64_t)h->n_moe * h->n_expert; i++) h->load[i] = 1.0f / (float)h->n_expert;
-    h->hook = (pg_hook){ on_route, e };
+    h->hook = (pg_hook){ .route = on_route, .ud = e };
     h->steer = (pg_steer){ .steered = h->steered,
                            .plain = h->plain,
                            .choose = h->choose,

@@ -105,6 +105,7 @@ struct pg_engine {
     const pg_watch *watch; /* who wants to see activations from the next step on; the backend's is the thread's own */
     int stop, wake;        /* wake: somebody changed something that the thread should look at */
     pg_stats stats;
+    char fault[512]; /* the device has failed: what it said; "": it works. Written by the thread */
 
     pthread_mutex_t poll_lock; /* one reader at a time */
     pthread_mutex_t look_lock; /* pg_logits: one at a time */

@@ -69,12 +69,13 @@ static int prepare(pg_backend *b, const pg_code *code)
     return 0;
 }
 
-static void run(pg_backend *b, const pg_rows *rows, const pg_kv *kv)
+static int run(pg_backend *b, const pg_rows *rows, const pg_kv *kv)
 {
     pg_cpu *c = (pg_cpu *)b;
     c->rows = rows;
     c->kv = kv;
     for (int i = 0; i < c->code->n_op; i += c->group[i]) run_op[c->code->op[i].code](c, &c->code->op[i]);
+    return 0;
 }
 
 static const void *read_value(pg_backend *b, pg_ref value)
@@ -96,7 +97,13 @@ static void close_cpu(pg_backend *b)
     free(c);
 }
 
-static const pg_backend_ops cpu_ops = { "cpu", prepare, memory, run, read_value, spread, close_cpu };
+static const pg_backend_ops cpu_ops = { .name = "cpu",
+                                        .prepare = prepare,
+                                        .memory = memory,
+                                        .run = run,
+                                        .read = read_value,
+                                        .spread = spread,
+                                        .close = close_cpu };
 
 pg_backend *pg_cpu_open(int n_lane, const char *isa, const char **why)
 {

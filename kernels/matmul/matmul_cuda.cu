@@ -82,7 +82,7 @@ __device__ __forceinline__ void finish(const job &j, const place &at, float (&su
     const int r = at.group * R + v / O, o = o0 + v % O;
     if (!mine || r >= n_row || o >= at.to.w.n) return;
     const float bias = at.to.bias ? at.to.bias[at.matrix * at.to.w.n + o] : 0.0f;
-    at.to.y[(int64_t)r * at.to.y_width + at.matrix * at.to.y_step + o] = pg_sum(pg_product(total, at.to.scale), bias);
+    at.to.y[(int64_t)r * at.to.y_width + at.matrix * at.to.y_step + o] = pg_add(pg_mul(total, at.to.scale), bias);
 }
 
 /* PG_MEET_NEAR: the block rounds its rows itself, into shared memory. */
@@ -161,7 +161,8 @@ template <class F, int R, int O, int U, int MEET> static choice take(void)
 template <class F> static choice choose8(int rows, bool own)
 {
     constexpr bool fat = sizeof(typename F::raw) > 32, one = F::PIECES == 1;
-    constexpr bool busy = F::TYPE == PG_Q5_1 || F::TYPE == PG_IQ4_NL || F::TYPE == PG_MXFP4 || F::PIECES > 2 || fat;
+    constexpr bool busy = F::TYPE == PG_Q5_1 || F::TYPE == PG_IQ4_NL || F::TYPE == PG_MXFP4 || F::TYPE == PG_Q4_1 ||
+                          F::TYPE == PG_IQ4_XS || F::PIECES > 2 || fat;
     constexpr int U = fat ? 1 : 2, O4 = fat || F::PIECES > 2 ? 2 : 4, O8 = one ? 4 : 2, U8 = one || busy ? 1 : 2;
     if (rows == 1) return own ? take<F, 1, 2, U, PG_MEET_NEAR>() : take<F, 1, 2, U, PG_MEET_FAR>();
     if (rows == 2) return own ? take<F, 2, 2, U, PG_MEET_NEAR>() : take<F, 2, 2, U, PG_MEET_FAR>();
@@ -171,14 +172,13 @@ template <class F> static choice choose8(int rows, bool own)
 /* The exact form of quantised weights, and rows of odd lengths, are there to be right. */
 template <class F> static choice choose_float(int rows, bool even)
 {
-    if (!even) return take<F, 4, 1, 1, PG_MEET_ODD>();
-    if constexpr (F::QUANT) return take<F, 4, 1, 1, PG_MEET_EVEN>();
     if constexpr (!F::QUANT) {
-        constexpr int O = F::WIDTH > 8 ? 2 : 4;
-        if (rows == 1) return take<F, 1, 2, 2, PG_MEET_EVEN>();
-        if (rows == 2) return take<F, 2, 2, 2, PG_MEET_EVEN>();
-        return rows <= 4 ? take<F, 4, O, 1, PG_MEET_EVEN>() : take<F, 8, O, 1, PG_MEET_EVEN>();
+        constexpr int O = F::WIDTH > 8 ? 2 : 4, most = F::WIDTH > 8 ? 4 : 8;
+        if (even && rows == 1) return take<F, 1, 2, 2, PG_MEET_EVEN>();
+        if (even && rows == 2) return take<F, 2, 2, 2, PG_MEET_EVEN>();
+        if (even) return rows <= 4 ? take<F, 4, O, 1, PG_MEET_EVEN>() : take<F, most, O, 1, PG_MEET_EVEN>();
     }
+    return take<F, 4, 1, 1, PG_MEET_ODD>();
 }
 
 /* flag: blocks can round for themselves, or everything is 16-byte aligned. */

@@ -40,7 +40,6 @@ struct harness {
     std::vector<pg_value> value;
     std::deque<pg_op> op;
     int64_t arena_bytes = 0, scratch_bytes = 0;
-    size_t lt_bytes = 32 << 20; /* of cuBLASLt's workspace */
     std::vector<char> arena, by_cpu, by_cuda; /* before; after */
     std::vector<harness_weight *> weight;
     std::map<const float *, std::pair<float *, int64_t>> vector; /* host's address -> device's, and how many */
@@ -260,7 +259,7 @@ static inline void harness_run_once(harness *h, harness_op *run, const char *nam
     cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0);
     c->n_sm = sms;
     c->arch = 10 * major + minor;
-    c->lt_bytes = h->lt_bytes;
+    c->lt_bytes = 1 << 20;
     cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking);
     cublasLtCreate(&c->lt);
     if (cudaMalloc(reinterpret_cast<char **>(&c->lt_room), c->lt_bytes)) abort();
@@ -360,7 +359,7 @@ static inline void harness_untouched(harness *h, const std::vector<pg_ref> &but,
     CHECK(want == got, "%s: a value that is no result was written", name);
 }
 
-static inline void harness_close_all(harness *h)
+static inline void harness_drop(harness *h)
 {
     for (harness_weight *w : h->weight) {
         for (void *p : w->owned) cudaFree(p);

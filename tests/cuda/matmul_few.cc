@@ -28,7 +28,6 @@ struct trial {
     {
         h.seed = next_seed++;
         h.max_rows = PG_FEW_ROWS;
-        h.lt_bytes = 256;
         h.exact = exact;
     }
     ~trial() { harness_close_all(&h); }

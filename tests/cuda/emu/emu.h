@@ -18,7 +18,6 @@
 #include <functional>
 #include <stddef.h>
 #include <stdint.h>
-#include <tuple>
 
 /* Where the running thread is. */
 struct pg_emu_place {
@@ -42,13 +41,29 @@ typedef struct CUstream_st *cudaStream_t;
 void pg_emu_queue(const char *name, const void *function, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
                   std::function<void()> body);
 
+/* The arguments of a launch, copied. Nameless, for files may have argument types of one name that differ. */
+namespace
+{
+template <class... P> struct pg_emu_arguments;
+template <> struct pg_emu_arguments<> {
+    template <class F, class... B> void call(F kernel, const B &...b) const { kernel(b...); }
+};
+template <class T, class... P> struct pg_emu_arguments<T, P...> {
+    T first;
+    pg_emu_arguments<P...> rest;
+    template <class A, class... B> pg_emu_arguments(const A &a, const B &...b) : first(a), rest(b...) {}
+    template <class F, class... B> void call(F kernel, const B &...b) const { rest.call(kernel, b..., first); }
+};
+} // namespace
+
 template <class... P, class... A>
 static inline void pg_emu_launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared,
-                                 cudaStream_t stream, A &&...argument)
+                                 cudaStream_t stream, const A &...argument)
 {
-    std::tuple<P...> copy(argument...);
+    static_assert(sizeof...(P) == sizeof...(A), "a kernel's arguments");
+    const pg_emu_arguments<P...> copy(argument...);
     pg_emu_queue(name, reinterpret_cast<const void *>(kernel), grid, block, shared, stream,
-                 [kernel, copy] { std::apply(kernel, copy); });
+                 [kernel, copy] { copy.call(kernel); });
 }
 
 /* Run a kernel now. */
