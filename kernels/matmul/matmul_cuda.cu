@@ -10,7 +10,7 @@ extern "C" {
 #include "../unpack/blocks.h"
 }
 
-enum { GROUP = 4, SHARED_MOST = 48 * 1024 };
+enum { GROUP = 4 };
 
 /* ---- kernels ------------------------------------------------------------------------------------------------------ */
 
@@ -163,7 +163,8 @@ template <class F> static choice choose8(int rows, bool own)
     constexpr bool fat = sizeof(typename F::raw) > 32, one = F::PIECES == 1;
     constexpr bool busy = F::TYPE == PG_Q5_1 || F::TYPE == PG_IQ4_NL || F::TYPE == PG_MXFP4 || F::TYPE == PG_Q4_1 ||
                           F::TYPE == PG_IQ4_XS || F::PIECES > 2 || fat;
-    constexpr int U = fat ? 1 : 2, O4 = fat || F::PIECES > 2 ? 2 : 4, O8 = one ? 4 : 2, U8 = one || busy ? 1 : 2;
+    constexpr int U = fat ? 1 : 2, O4 = fat || F::PIECES > 2 || F::TYPE == PG_IQ4_XS ? 2 : 4, O8 = one ? 4 : 2,
+                  U8 = one || busy ? 1 : 2;
     if (rows == 1) return own ? take<F, 1, 2, U, PG_MEET_NEAR>() : take<F, 1, 2, U, PG_MEET_FAR>();
     if (rows == 2) return own ? take<F, 2, 2, U, PG_MEET_NEAR>() : take<F, 2, 2, U, PG_MEET_FAR>();
     return rows <= 4 ? take<F, 4, O4, 1, PG_MEET_FAR>() : take<F, 8, O8, U8, PG_MEET_FAR>();
@@ -254,7 +255,7 @@ static void multiply(pg_cuda *c, const pg_op *op, int n_op)
     const bool x_even = j.x_width % 4 == 0 && j.x_step % 4 == 0;
     const int64_t own_bytes = pg_rounded_bytes((int64_t)(rows < 2 ? 1 : 2) * k);
     const choice best =
-        choose(type, rounded, rows, rounded ? own_bytes <= SHARED_MOST : x_even && pg_stack_even(type, k));
+        choose(type, rounded, rows, rounded ? own_bytes <= PG_SHARED_MOST : x_even && pg_stack_even(type, k));
     j.groups = (rows + best.rows - 1) / best.rows;
     j.split = pg_gemv_split(n, (k + best.chunk - 1) / best.chunk);
     const int outputs = PG_GEMV_WARPS / j.split * best.outputs;

@@ -8,6 +8,8 @@
 /* Up to so many rows stream the weights through gemv.cuh; more are gemm's. */
 enum { PG_FEW_ROWS = 16 };
 
+enum { PG_SHARED_MOST = 48 * 1024 }; /* bytes of shared memory that a block has for the asking */
+
 /* matmul_cuda.cu: whether the rows of a MATMUL op are rounded to 8 bits when they are few. */
 int pg_cuda_rounds(const pg_code *code, const pg_op *op);
 
