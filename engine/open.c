@@ -157,6 +157,9 @@ static int take_rows(pg_engine *e)
     e->waiting = zeroed(Q, sizeof(pg_task *));
     e->running = zeroed(Q, sizeof(pg_task *));
     e->drawn = zeroed(S, sizeof(int32_t));
+    e->wanted = zeroed(S, sizeof(int32_t));
+    e->logits = zeroed(S, sizeof *e->logits);
+    e->brought = zeroed(S, sizeof *e->brought);
     e->top = zeroed(S * PG_MAX_LOGPROBS, sizeof *e->top);
     e->sampler = zeroed((size_t)e->info.threads, sizeof(pg_sampler *));
     int samplers = e->sampler != NULL;
@@ -166,7 +169,8 @@ static int take_rows(pg_engine *e)
         .token = e->row_token, .pos = e->row_pos, .seq = e->row_seq, .sampled = e->sampled, .pages = e->row_pages
     };
     return e->row_token && e->row_pos && e->row_seq && e->row_task && e->sampled && e->sampled_task && e->row_pages &&
-           e->task && e->waiting && e->running && e->drawn && e->top && samplers;
+           e->task && e->waiting && e->running && e->drawn && e->wanted && e->logits && e->brought && e->top &&
+           samplers;
 }
 
 static int no_memory(const pg_engine *e, pg_error *err)
@@ -354,9 +358,11 @@ void pg_close(pg_engine *e)
     pg_guides_close(&e->guides);
     pg_tokenizer_close(e->tokenizer);
     pg_model_close(e->model);
-    void *const arrays[] = { e->row_token,    e->row_pos, e->row_seq, e->row_task,          e->sampled,
-                             e->sampled_task, e->drawn,   e->top,     (void *)e->row_pages, (void *)e->sampler,
-                             e->task,         e->waiting, e->running, e->look_logits };
+    void *const arrays[] = {
+        e->row_token,       e->row_pos, e->row_seq,        e->row_task,        e->sampled,    e->sampled_task,
+        e->drawn,           e->wanted,  (void *)e->logits, (void *)e->brought, e->top,        (void *)e->row_pages,
+        (void *)e->sampler, e->task,    e->waiting,        e->running,         e->look_logits
+    };
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
     pthread_cond_destroy(&e->work);
     pthread_cond_destroy(&e->over);

@@ -125,6 +125,9 @@ struct pg_engine {
     pg_rows rows;
     int32_t *drawn;           /* by max_sampled: the token, or PG_E* */
     pg_logprob *top;          /* [max_sampled, PG_MAX_LOGPROBS] */
+    const float **logits;     /* [max_sampled] rows that are in the host's memory, or NULL */
+    const float **brought;    /* [max_sampled] those that came last */
+    int32_t *wanted;          /* [max_sampled] their numbers */
     pg_seen seen;             /* what experts did; seen.h says what of it is whose */
     int published;            /* events pushed since the last signal */
     double t_signal, step_ms; /* when the last signal was given, how long the last step took */

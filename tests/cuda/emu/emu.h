@@ -89,7 +89,8 @@ void pg_emu_order(int how);
 
 /* Bytes of device memory that there are; the n-th call from now of a runtime function that can fail returns an error
  * (0: none does). */
-void pg_emu_memory(size_t bytes);
-void pg_emu_fail_at(int n);
+#define PG_EMU_SEEN extern "C" __attribute__((visibility("default"))) /* for a program that has loaded the library */
+PG_EMU_SEEN void pg_emu_memory(size_t bytes);
+PG_EMU_SEEN void pg_emu_fail_at(int n);
 
 #endif
