@@ -265,6 +265,7 @@ static void many_pages(void)
 
 /* ---- what goes wrong ---------------------------------------------------------------------------------------------- */
 
+#ifdef PG_EMU /* a device that fails when it is told to */
 static int64_t left(void)
 {
     size_t free_bytes = 0, total;
@@ -308,6 +309,7 @@ static void failures(void)
     }
     CHECK(opened >= 30 && failed >= 20, "%d opened, %d failed", opened, failed);
 }
+#endif
 
 static void memory(void)
 {
@@ -338,6 +340,8 @@ int main(void)
     steps(false);
     many_pages();
     memory();
+#ifdef PG_EMU
     failures();
+#endif
     return check_done("backend_test");
 }
