@@ -1,6 +1,6 @@
-/* acts: activations rounded to 8 bits on the device, as pg_q8row (matmul.h) has them, bit for bit. Kept as planes: codes,
- * a factor for 32 columns, and for 16 columns the factor times the sum of their codes, which goes with a minimum.
- * Not here: what meets them (gemv.cuh). */
+/* acts: activations rounded to 8 bits on the device, as pg_q8row (matmul.h) has them, bit for bit. Kept as planes:
+ * codes, a factor for 32 columns, and for 16 columns the factor times the sum of their codes, which goes with a
+ * minimum. Not here: what meets them (gemv.cuh). */
 #ifndef PG_ACTS_H
 #define PG_ACTS_H
 
@@ -32,8 +32,8 @@ __device__ __forceinline__ float4 pg_four(const float *p, bool even)
     return even ? *reinterpret_cast<const float4 *>(p) : make_float4(p[0], p[1], p[2], p[3]);
 }
 
-/* Columns at .. at + 3 of the flat array, by 8 neighbouring threads for each 32 columns. All lanes of the warp come here;
- * those that have nothing bring zeros and want = false. */
+/* Columns at .. at + 3 of the flat array, by 8 neighbouring threads for each 32 columns. All lanes of the warp come
+ * here; those that have nothing bring zeros and want = false. */
 __device__ __forceinline__ void pg_round4(const pg_rounded &y, int64_t at, float4 x, bool want)
 {
     const uint32_t rest = 0x7fffffffu, inf = 0x7f800000u;

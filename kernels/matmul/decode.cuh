@@ -1,17 +1,17 @@
 /* decode: stored weights as they stand in planes (cuda/planes.cuh), for the host and the device.
  *
- * A row is read in chunks: what 16 bytes of codes (8 in IQ2_XXS) belong to. A chunk is PIECES pieces of WIDTH neighbouring
- * columns, SPREAD columns apart: a byte of Q4_K holds columns i and i + 32, one of Q6_K belongs to four columns. All
- * pieces of a chunk come out of one load, so a matrix is read once whatever its format. For each format:
- *     raw = load<M>(w, row, chunk)     the bytes as they are, so that several loads can be under way before the first is
- *                                      used; M says out of which memory (pg_far: global, pg_near: any other)
+ * A row is read in chunks: what 16 bytes of codes (8 in IQ2_XXS) belong to. A chunk is PIECES pieces of WIDTH
+ * neighbouring columns, SPREAD columns apart: a byte of Q4_K holds columns i and i + 32, one of Q6_K belongs to four
+ * columns. All pieces of a chunk come out of one load, so a matrix is read once whatever its format. For each format:
+ *     raw = load<M>(w, row, chunk)     the bytes as they are, so that several loads can be under way before the
+ *                                      first is used; M: out of which memory (pg_far: global, pg_near: any other)
  *     column(chunk)                    of the first value of piece 0, in the row; piece p begins SPREAD * p later
  *     value(raw, chunk, piece, v)      the WIDTH values in f32, bit for bit as unpack.h has them
  * and, in the quantised formats, whose pieces are of 16 columns,
  *     code(raw, chunk, piece, q)       the codes, four signed bytes a word
  *     d(...), m(...)                   of the piece: a value is d * code + m; m only where HAS_MIN
- * K is a multiple of the block in quantised formats. In the others a row may end inside a chunk: load takes whole chunks of
- * rows that are a multiple of 16 bytes long, and load_part any.
+ * K is a multiple of the block in quantised formats. In the others a row may end inside a chunk: load takes whole
+ * chunks of rows that are a multiple of 16 bytes long, and load_part any.
  * Not here: arithmetic with activations. Source: block layouts of GGUF; blocks.c is the definition. */
 #ifndef PG_DECODE_H
 #define PG_DECODE_H
@@ -25,7 +25,7 @@ typedef struct pg_view {
     int32_t k, blocks; /* of a row */
 } pg_view;
 
-/* ---- words and bytes ---------------------------------------------------------------------------------------------- */
+/* ---- words and bytes --------------------------------------------------------------------------------------------- */
 
 struct pg_far { /* global memory that nobody writes while the kernel runs */
     template <class W> static PG_HD W word(const unsigned char *p)
@@ -76,8 +76,8 @@ PG_HD uint32_t pg_bit_bytes(uint32_t b)
     return (b & 15) * 0x00204081u & 0x01010101u;
 }
 
-/* Each byte, 0 .. 2 * zero - 1, less zero, a power of two up to 64. No byte reaches into the next: v + (128 - zero) has its
- * top bit set just where v >= zero. */
+/* Each byte, 0 .. 2 * zero - 1, less zero, a power of two up to 64. No byte reaches into the next: v + (128 - zero) has
+ * its top bit set just where v >= zero. */
 template <int zero> PG_HD uint32_t pg_less(uint32_t v)
 {
     return (v + 0x01010101u * (128 - zero)) ^ 0x80808080u;
@@ -107,7 +107,7 @@ PG_HD uint32_t pg_meaning(const pg_sixteen &t, uint32_t v, int high)
     return pg_pick_bytes(a, b, 0x3210u + ((four & 0x8888u) >> 1));
 }
 
-/* ---- formats of floats -------------------------------------------------------------------------------------------- */
+/* ---- formats of floats ------------------------------------------------------------------------------------------- */
 
 template <pg_dtype T> struct pg_format;
 
@@ -193,8 +193,8 @@ template <> struct pg_format<PG_FP8> : pg_format_float<1> {
     {
         return { pg_format_float<1>::load_part<M>(w, row, chunk).w, factor(w, row, chunk) };
     }
-    /* The 7 bits of E4M3 in the place of F16's are the value times 2^-8, subnormals too; the factor takes that back. NaN,
-     * which E4M3 has where its largest exponent and mantissa meet, has to be told apart. */
+    /* The 7 bits of E4M3 in the place of F16's are the value times 2^-8, subnormals too; the factor takes that back.
+     * NaN, which E4M3 has where its largest exponent and mantissa meet, has to be told apart. */
     static PG_HD void value(const raw &r, int, int, float (&v)[16])
     {
         const uint32_t w[4] = { r.w.x, r.w.y, r.w.z, r.w.w };
@@ -203,12 +203,13 @@ template <> struct pg_format<PG_FP8> : pg_format_float<1> {
         for (int i = 0; i < 16; i++) {
             const uint32_t b = w[i / 4] >> 8 * (i % 4);
             const float f = pg_float_of_half((b & 0x80) << 8 | (b & 0x7f) << 7);
-            v[i] = (b & 0x7f) == 0x7f ? pg_float_of(0x7fc00000u) : pg_mul(f, factor);
+            const float y = pg_mul(f, factor);
+            v[i] = (b & 0x7f) == 0x7f ? pg_float_of(0x7fc00000u) : y;
         }
     }
 };
 
-/* ---- quantised formats -------------------------------------------------------------------------------------------- */
+/* ---- quantised formats ------------------------------------------------------------------------------------------- */
 
 /* F: the format, which has code, d and m. */
 template <class F, pg_dtype T, int PIECES_, int SPREAD_, int BLOCK_, int HAS_MIN_> struct pg_format_quant {
@@ -263,8 +264,8 @@ template <> struct pg_format<PG_Q8_0> : pg_format_quant<pg_format<PG_Q8_0>, PG_Q
     }
 };
 
-/* Blocks of 32 with 16 bytes of nibbles: the low ones are columns 0 .. 15, the high ones 16 .. 31. The first field is d, or
- * d and m; the second the fifth bits if there are any. */
+/* Blocks of 32 with 16 bytes of nibbles: the low ones are columns 0 .. 15, the high ones 16 .. 31. The first field is
+ * d, or d and m; the second the fifth bits if there are any. */
 template <pg_dtype T, int MIN, int FIFTH, int ZERO>
 struct pg_format_nibble : pg_format_quant<pg_format_nibble<T, MIN, FIFTH, ZERO>, T, 2, 16, 32, MIN> {
     typedef pg_format_quant<pg_format_nibble<T, MIN, FIFTH, ZERO>, T, 2, 16, 32, MIN> base;

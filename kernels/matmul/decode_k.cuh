@@ -2,7 +2,8 @@
 #ifndef PG_DECODE_K_H
 #define PG_DECODE_K_H
 
-/* Q4_K and Q5_K: byte l of 32 holds columns l and l + 32 of 64. Chunk c is bytes 16 * (c % 2) of columns 64 * (c / 2). */
+/* Q4_K and Q5_K: byte l of 32 holds columns l and l + 32 of 64. Chunk c is bytes 16 * (c % 2) of columns
+ * 64 * (c / 2). */
 template <pg_dtype T, int FIFTH> struct pg_format_k4 : pg_format_quant<pg_format_k4<T, FIFTH>, T, 2, 32, 256, 1> {
     typedef pg_format_quant<pg_format_k4<T, FIFTH>, T, 2, 32, 256, 1> base;
     struct raw {
@@ -25,8 +26,8 @@ template <pg_dtype T, int FIFTH> struct pg_format_k4 : pg_format_quant<pg_format
             if (FIFTH) q[i] |= (pg_word(r.fifth, i) >> (chunk % 8 / 2 * 2 + piece) & 0x01010101u) << 4;
         }
     }
-    /* Eight factors and eight minima of 6 bits: the first four stand in a byte each, the others in a nibble and in what the
-     * first have left of theirs. */
+    /* Eight factors and eight minima of 6 bits: the first four stand in a byte each, the others in a nibble and in what
+     * the first have left of theirs. */
     static PG_HD float d(const raw &r, int chunk, int piece)
     {
         const int sub = chunk % 8 / 2 * 2 + piece, at = sub % 4;
@@ -46,8 +47,8 @@ template <> struct pg_format<PG_Q4_K> : pg_format_k4<PG_Q4_K, 0> {
 template <> struct pg_format<PG_Q5_K> : pg_format_k4<PG_Q5_K, 1> {
 };
 
-/* Q2_K, Q3_K, Q6_K: a byte of the two-bit field holds columns l, l + 32, l + 64, l + 96 of half a block. Chunk c is columns
- * 16 * (c % 2) of half c / 2. */
+/* Q2_K, Q3_K, Q6_K: a byte of the two-bit field holds columns l, l + 32, l + 64, l + 96 of half a block. Chunk c is
+ * columns 16 * (c % 2) of half c / 2. */
 template <class F, pg_dtype T, int MIN> struct pg_format_quarter : pg_format_quant<F, T, 4, 32, 256, MIN> {
     static PG_HD int column(int chunk) { return 128 * (chunk / 2) + 16 * (chunk % 2); }
     static PG_HD int half(int chunk) { return chunk % 4 / 2; }

@@ -1,13 +1,13 @@
 /* gemv: how a warp multiplies few rows by a few outputs of a stored matrix. What MATMUL and EXPERTS share.
  *
- * Lanes share out the chunks of a row (decode.cuh), lane l of a team of warps has chunks l, l + lanes, ...; a weight is read
- * once for all R rows, an activation once for all O outputs. The next U * O chunks are on their way while the last ones are
- * used. Which chunks a lane sums, and in which order, hangs on the matrix alone, never on R, O or U: the result of a row is
- * the same whatever else is in the batch.
- * Quantised weights meet rounded activations: integer sums of 16 columns by dp4a, then sum += (d * x.d) * dot + m * x.s in
- * f32. Others, and all in the exact form, meet activations in f32.
- * Not here: launches, outputs. Source: dot products of block formats as the GGML family of engines has them; the form of
- * the loop is that of any memory-bound reduction. */
+ * Lanes share out the chunks of a row (decode.cuh), lane l of a team of warps has chunks l, l + lanes, ...; a weight is
+ * read once for all R rows, an activation once for all O outputs. The next U * O chunks are on their way while the last
+ * ones are used. Which chunks a lane sums, and in which order, hangs on the matrix alone, never on R, O or U: the
+ * result of a row is the same whatever else is in the batch.
+ * Quantised weights meet rounded activations: integer sums of 16 columns by dp4a, then sum += (d * x.d) * dot + m * x.s
+ * in f32. Others, and all in the exact form, meet activations in f32.
+ * Not here: launches, outputs. Source: dot products of block formats as the GGML family of engines has them; the form
+ * of the loop is that of any memory-bound reduction. */
 #ifndef PG_GEMV_H
 #define PG_GEMV_H
 
@@ -20,8 +20,8 @@ enum { PG_GEMV_WARPS = 8, PG_GEMV_THREADS = 32 * PG_GEMV_WARPS };
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 
-/* How activations are met: rounded to 8 bits, in global or in shared memory; or in f32, where weights and activations both
- * allow loads of 16 bytes and chunks are whole (even), or do not. */
+/* How activations are met: rounded to 8 bits, in global or in shared memory; or in f32, where weights and activations
+ * both allow loads of 16 bytes and chunks are whole (even), or do not. */
 enum { PG_MEET_FAR, PG_MEET_NEAR, PG_MEET_EVEN, PG_MEET_ODD };
 
 /* Activations: row r begins at element at[r] of these. */
@@ -30,8 +30,8 @@ typedef struct pg_in {
     const float *f;
 } pg_in;
 
-/* The next chunks of a lane, of the O outputs that its warp has a share in: rows row[o], which must exist, the first O / V
- * of matrix w[0], and so on. */
+/* The next chunks of a lane, of the O outputs that its warp has a share in: rows row[o], which must exist, the first
+ * O / V of matrix w[0], and so on. */
 template <class F, int O, int U, int MEET> struct pg_ahead {
     typename F::raw raw[U][O];
 
@@ -52,8 +52,8 @@ template <class F, int O, int U, int MEET> struct pg_ahead {
     }
 };
 
-/* sum[r * O + o] += 16 columns of rounded row r times output o, for each piece of the chunk. A float of 1.5 * 2^23 has the
- * integer in its low bits, so that the sum of products needs no conversion unit: it is below 2^22. */
+/* sum[r * O + o] += 16 columns of rounded row r times output o, for each piece of the chunk. A float of 1.5 * 2^23 has
+ * the integer in its low bits, so that the sum of products needs no conversion unit: it is below 2^22. */
 template <class F, int R, int O, class X>
 __device__ __forceinline__ void pg_meet_rounded(float (&sum)[R * O], int chunk, const typename F::raw (&raw)[O],
                                                 const pg_rounded &x, const int (&at)[R])
@@ -122,8 +122,8 @@ __device__ __forceinline__ void pg_meet_float(float (&sum)[R * O], int chunk, co
     }
 }
 
-/* The chunks c, c + step, ... of a lane, the first U of which are already under way in `now`: sum[r * O + o] += row r times
- * output o. */
+/* The chunks c, c + step, ... of a lane, the first U of which are already under way in `now`: sum[r * O + o] += row r
+ * times output o. */
 template <class F, int R, int O, int U, int MEET, int V>
 __device__ __forceinline__ void pg_dot_rows(float (&sum)[R * O], pg_ahead<F, O, U, MEET> &now, const pg_view (&w)[V],
                                             const int (&row)[O], int c, int step, int chunks, const pg_in &x,
@@ -145,9 +145,9 @@ __device__ __forceinline__ void pg_dot_rows(float (&sum)[R * O], pg_ahead<F, O, 
     }
 }
 
-/* Sums of N values each over the lanes that are the same modulo LOW; powers of two. Lanes hand each other half of what they
- * have until one is left or all have met: few steps more than for a single value. Lane l is left with the values from
- * l / LOW * N * LOW / 32 on, at the front of v; one at least. Each sum is a butterfly from 16 down, whatever N. */
+/* Sums of N values each over the lanes that are the same modulo LOW; powers of two. Lanes hand each other half of what
+ * they have until one is left or all have met: few steps more than for a single value. Lane l is left with the values
+ * from l / LOW * N * LOW / 32 on, at the front of v; one at least. Each sum is a butterfly from 16 down, whatever N. */
 template <int N, int LOW = 1> __device__ __forceinline__ void pg_warp_fold(float (&v)[N])
 {
 #pragma unroll
@@ -167,8 +167,8 @@ template <int N, int LOW = 1> __device__ __forceinline__ void pg_warp_fold(float
     }
 }
 
-/* Warps that share an output's columns, a power of two: more when there are few outputs. n: outputs in all; chunks: of a
- * row. */
+/* Warps that share an output's columns, a power of two: more when there are few outputs. n: outputs in all; chunks: of
+ * a row. */
 static inline int pg_gemv_split(int64_t n, int64_t chunks)
 {
     int split = 1;

@@ -1,8 +1,8 @@
 /* matmul_cuda: MATMUL for few rows. Matrices that read the same rows run as one launch.
  *
  * A block of eight warps makes the outputs of one tile: teams of `split` warps, O outputs a team. One or two rows are
- * rounded by every block for itself while its first weights are on their way, which is quicker than a launch of its own;
- * more are rounded once, into scratch, by a kernel before.
+ * rounded by every block for itself while its first weights are on their way, which is quicker than a launch of its
+ * own; more are rounded once, into scratch, by a kernel before.
  * Not here: many rows (gemm_cuda.cu), the transposed form (turned_cuda.cu). */
 #include "gemm_cuda.cuh"
 #include "matmul_cuda.cuh"
@@ -12,7 +12,7 @@ extern "C" {
 
 enum { GROUP = 4 };
 
-/* ---- kernels ------------------------------------------------------------------------------------------------------ */
+/* ---- kernels ----------------------------------------------------------------------------------------------------- */
 
 /* One matrix, or one stack of them, of a launch. */
 typedef struct target {
@@ -141,7 +141,7 @@ void pg_cuda_round(pg_cuda *c, const pg_rounded &y, const float *x, int x_width,
               c->step, all);
 }
 
-/* ---- launches ----------------------------------------------------------------------------------------------------- */
+/* ---- launches ---------------------------------------------------------------------------------------------------- */
 
 typedef void kernel_fn(const job j);
 
@@ -156,8 +156,8 @@ template <class F, int R, int O, int U, int MEET> static choice take(void)
     return { gemv<F, R, O, U, MEET>, R, O, F::WIDTH * F::PIECES, MEET == PG_MEET_NEAR };
 }
 
-/* More outputs a warp for more rows, whose activations are then read less often, and as many chunks under way as there are
- * registers for: fewer where a chunk is several loads, or its decoding takes many. */
+/* More outputs a warp for more rows, whose activations are then read less often, and as many chunks under way as there
+ * are registers for: fewer where a chunk is several loads, or its decoding takes many. */
 template <class F> static choice choose8(int rows, bool own)
 {
     constexpr bool fat = sizeof(typename F::raw) > 32, one = F::PIECES == 1;

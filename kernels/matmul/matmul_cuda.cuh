@@ -13,8 +13,8 @@ enum { PG_SHARED_MOST = 48 * 1024 }; /* bytes of shared memory that a block has 
 /* matmul_cuda.cu: whether the rows of a MATMUL op are rounded to 8 bits when they are few. */
 int pg_cuda_rounds(const pg_code *code, const pg_op *op);
 
-/* matmul_cuda.cu: round columns b * x_step .. + k of every row of x (all: which rows there are) for each b below batch, to
- * [batch][padded][k]. */
+/* matmul_cuda.cu: round columns b * x_step .. + k of every row of x (all: which rows there are) for each b below batch,
+ * to [batch][padded][k]. */
 void pg_cuda_round(pg_cuda *c, const pg_rounded &y, const float *x, int x_width, int x_step, int padded, int k,
                    int batch, int all);
 
@@ -58,7 +58,8 @@ __device__ __forceinline__ pg_view pg_view_of(const pg_stack &s, int i)
     return v;
 }
 
-/* True when rows of a float matrix begin at multiples of 16 bytes and consist of whole chunks; always for the others. */
+/* True when rows of a float matrix begin at multiples of 16 bytes and consist of whole chunks; always for the
+ * others. */
 static inline int pg_stack_even(pg_dtype type, int64_t k)
 {
     return pg_dtype_is_quant(type) || k * pg_dtype_get(type)->bytes % 16 == 0;

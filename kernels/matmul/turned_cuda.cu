@@ -1,8 +1,8 @@
 /* turned_cuda: the transposed form of MATMUL for few rows: y[n] = sum over k of x[k] * w[k][n], activations in f32.
  *
- * Stored rows are summed up, so a thread keeps the sums of one piece of columns (decode.cuh) and takes every so many-th row;
- * LANES neighbouring threads have neighbouring pieces, the other threads of the block other rows. Then sums meet in the
- * warp, and those of the warps in shared memory. The order hangs on the matrix alone. */
+ * Stored rows are summed up, so a thread keeps the sums of one piece of columns (decode.cuh) and takes every so many-th
+ * row; LANES neighbouring threads have neighbouring pieces, the other threads of the block other rows. Then sums meet
+ * in the warp, and those of the warps in shared memory. The order hangs on the matrix alone. */
 #include "matmul_cuda.cuh"
 extern "C" {
 #include "../unpack/blocks.h"

@@ -1,10 +1,10 @@
 /* moe_few: the kernels of EXPERTS for few rows. Private to moe_few_cuda.cu.
  *
- * Nothing is sorted: a block looks through the choices of all rows, which are few, for the rows of its expert, and streams
- * its part of the expert's weights past eight of them at a time; an expert that nobody chose costs an empty block. For a
- * single row blocks are told their expert by its choice alone.
- *   hidden   32 hidden values of each row: gate and up side by side (gemv.cuh), the activation, and the rounding for the
- *            next pass while all 32 are at hand
+ * Nothing is sorted: a block looks through the choices of all rows, which are few, for the rows of its expert, and
+ * streams its part of the expert's weights past some of them at a time; an expert that nobody chose costs an empty
+ * block. For a single row blocks are told their expert by its choice alone.
+ *   hidden   32 hidden values of each row: gate and up side by side (gemv.cuh), the activation, and the rounding
+ *            for the next pass while all 32 are at hand
  *   output   the shares of rows in the outputs: weight * (sums of down + bias), one for each choice
  *   combine  the shares of a row, in ascending order of its experts
  * A pair is a choice of a row: number row * most + place. Sums do not depend on how many rows there are (gemv.cuh), and
@@ -16,7 +16,7 @@
 #include "../matmul/matmul_cuda.cuh"
 #include "moe_few_cuda.cuh"
 
-enum { TILE = 8, STRIP = 32 }; /* rows at a time; hidden values of a block */
+enum { STRIP = 32 }; /* hidden values of a block */
 
 typedef struct job {
     pg_stack gate, up;
@@ -30,7 +30,8 @@ typedef struct job {
     int32_t by_choice; /* blocks are numbered by pairs, not by experts */
     int32_t split;     /* warps an output */
     float limit;
-    /* what the output pass multiplies: the hidden values by down, for shares; or the rows by gate or up, for plain sums */
+    /* what the output pass multiplies: the hidden values by down, for shares; or the rows by gate or up, for plain
+     * sums */
     pg_stack w;
     pg_in in;
     int32_t by_row, weighs;
@@ -38,6 +39,16 @@ typedef struct job {
     float *to;         /* [pairs][w.n] */
     float *y;          /* [rows][D] */
 } job;
+
+/* Outputs that a team has at a time, of R rows: as many as there are registers for. */
+template <class F, int R, int MEET> struct outputs_of {
+    enum {
+        slim = sizeof(typename F::raw) <= 32 && F::PIECES * F::WIDTH <= 32 && (F::QUANT || F::WIDTH <= 8),
+        O = MEET == PG_MEET_ODD                             ? 1
+            : R == 1 || (slim && (R < 8 || F::PIECES == 1)) ? 4
+                                                            : 2
+    };
+};
 
 /* The pairs of one expert. */
 typedef struct crew {
@@ -73,7 +84,7 @@ __device__ __forceinline__ crew find_crew(const job &j, int (&pair)[PG_MOE_FEW_R
     return c;
 }
 
-/* ---- hidden values ------------------------------------------------------------------------------------------------ */
+/* ---- hidden values ----------------------------------------------------------------------------------------------- */
 
 /* Sums of a strip: by each warp of a team, for each row, of gate and of up. */
 template <int R> struct strip {
@@ -165,28 +176,14 @@ template <class F, int U, int MEET> __global__ __launch_bounds__(PG_GEMV_THREADS
     hidden_tile<F, 1, 2, U, MEET>(j, s, e, pair, 1, x);
 }
 
-template <class F, int MEET> __global__ __launch_bounds__(PG_GEMV_THREADS, 2) void hidden(const job j)
+/* R rows at a time. */
+template <class F, int R, int MEET> __global__ __launch_bounds__(PG_GEMV_THREADS, 2) void hidden(const job j)
 {
     __shared__ int pair[PG_MOE_FEW_ROWS];
-    __shared__ union {
-        strip<1> one;
-        strip<2> two;
-        strip<4> four;
-        strip<TILE> all;
-    } s;
+    __shared__ strip<R> s;
+    constexpr int O = outputs_of<F, R, MEET>::O > 2 ? 2 : 1;
     const crew c = find_crew(j, pair);
-    constexpr int O = MEET == PG_MEET_ODD || sizeof(typename F::raw) > 32 || F::PIECES > 2 ? 1 : 2;
-    for (int i = 0; i < c.n; i += TILE) {
-        const int n = min(c.n - i, (int)TILE);
-        if (n == 1)
-            hidden_tile<F, 1, O, 1, MEET>(j, s.one, c.expert, pair + i, n, j.x);
-        else if (n == 2)
-            hidden_tile<F, 2, O, 1, MEET>(j, s.two, c.expert, pair + i, n, j.x);
-        else if (n <= 4)
-            hidden_tile<F, 4, O, 1, MEET>(j, s.four, c.expert, pair + i, n, j.x);
-        else
-            hidden_tile<F, TILE, O, 1, MEET>(j, s.all, c.expert, pair + i, n, j.x);
-    }
+    for (int i = 0; i < c.n; i += R) hidden_tile<F, R, O, 1, MEET>(j, s, c.expert, pair + i, min(c.n - i, R), j.x);
 }
 
 /* Hidden values from the sums of gate and up, which stand in memory: where the two differ in format. A warp a strip. */
@@ -200,12 +197,12 @@ static __global__ void activate(const job j, const float *gate, const float *up)
     put_hidden(j, e, pair, o, o < j.F ? gate[at] : 0.0f, o < j.F ? up[at] : 0.0f);
 }
 
-/* ---- outputs ------------------------------------------------------------------------------------------------------ */
+/* ---- outputs ----------------------------------------------------------------------------------------------------- */
 
 typedef float team_sums[PG_GEMV_WARPS][32];
 
-/* O outputs from o0 on of rows pair[0 .. n - 1] of expert e: the sums, value v in lane v * 32 / (R * O) of the team's first
- * warp. */
+/* O outputs from o0 on of rows pair[0 .. n - 1] of expert e: the sums, value v in lane v * 32 / (R * O) of the team's
+ * first warp. */
 template <class F, int R, int O, int U, int MEET>
 __device__ __forceinline__ float sum_tile(const job &j, team_sums &s, int e, const int *pair, int n, int o0, int split)
 {
@@ -249,32 +246,13 @@ __device__ __forceinline__ void output_tile(const job &j, team_sums &s, int e, c
     j.to[(int64_t)pair[r] * j.w.n + o] = j.weighs ? share_of(j, e, pair[r], o, total) : total;
 }
 
-/* Outputs of a team; the launch counts with it. */
-template <class F, int MEET> struct outputs_of {
-    enum {
-        O = MEET == PG_MEET_ODD                                                         ? 1
-            : sizeof(typename F::raw) > 32 || F::PIECES > 2 || F::QUANT *F::PIECES == 2 ? 2
-                                                                                        : 4
-    };
-};
-
-template <class F, int MEET> __global__ __launch_bounds__(PG_GEMV_THREADS, 2) void output(const job j)
+template <class F, int R, int MEET> __global__ __launch_bounds__(PG_GEMV_THREADS, 2) void output(const job j)
 {
     __shared__ int pair[PG_MOE_FEW_ROWS];
     __shared__ team_sums s;
     const crew c = find_crew(j, pair);
-    constexpr int O = outputs_of<F, MEET>::O;
-    for (int i = 0; i < c.n; i += TILE) {
-        const int n = min(c.n - i, (int)TILE);
-        if (n == 1)
-            output_tile<F, 1, O, 1, MEET>(j, s, c.expert, pair + i, n);
-        else if (n == 2)
-            output_tile<F, 2, O, 1, MEET>(j, s, c.expert, pair + i, n);
-        else if (n <= 4)
-            output_tile<F, 4, O, 1, MEET>(j, s, c.expert, pair + i, n);
-        else
-            output_tile<F, TILE, O, 1, MEET>(j, s, c.expert, pair + i, n);
-    }
+    for (int i = 0; i < c.n; i += R)
+        output_tile<F, R, outputs_of<F, R, MEET>::O, 1, MEET>(j, s, c.expert, pair + i, min(c.n - i, R));
 }
 
 /* Places of a row's choices in ascending order of experts; returns how many there are. All threads come here. */
@@ -311,7 +289,7 @@ template <class F, int U, int MEET> __global__ __launch_bounds__(PG_GEMV_THREADS
 {
     PG_SHARED(int, order); /* [most], then the shares: floats [most][O] */
     __shared__ team_sums unused;
-    constexpr int O = outputs_of<F, MEET>::O;
+    constexpr int O = outputs_of<F, 1, MEET>::O;
     float *const share = reinterpret_cast<float *>(order + j.most);
     const int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, o0 = (int)blockIdx.x * O;
     if (pg_step_rows(j.step, j.all) < 1) return;

@@ -6,45 +6,49 @@ extern "C" {
 
 typedef void kernel_fn(const job j);
 
-/* Kernels of a format: for a single row (NULL: none) and for some; columns of a chunk; outputs a team. */
+/* Kernels of a format: for a single row (NULL: none); for some, of which a block has `tile` at a time. Columns of a
+ * chunk; outputs a team has. */
 typedef struct choice {
     kernel_fn *one, *some;
-    int chunk, outputs;
+    int chunk, one_outputs, outputs;
 } choice;
 
 /* How a pass meets its matrix: as 8-bit integers, or in f32, where everything is a multiple of 16 bytes or is not. */
 enum { ROUNDED, EVEN, ODD };
 
-template <class F> static choice hidden_of(int how)
+template <class F, int R, int MEET> static choice some_of(bool is_output)
 {
-    const int chunk = F::WIDTH * F::PIECES;
+    kernel_fn *const some = is_output ? output<F, R, MEET> : hidden<F, R, MEET>;
+    return { NULL, some, F::WIDTH * F::PIECES, outputs_of<F, 1, MEET>::O, outputs_of<F, R, MEET>::O };
+}
+
+/* near: how a block that rounds for itself meets its row; U: chunks it has under way. */
+template <class F, int MEET, int NEAR, int U> static choice choice_of(int tile, bool is_output)
+{
+    choice k = tile == 2   ? some_of<F, 2, MEET>(is_output)
+               : tile == 4 ? some_of<F, 4, MEET>(is_output)
+                           : some_of < F,
+           F::QUANT || F::WIDTH <= 8 ? 8 : 4, MEET > (is_output);
+    k.one = is_output ? output_one<F, 1, MEET> : hidden_one<F, U, NEAR>;
+    return k;
+}
+
+template <class F> static choice choose_of(int how, int tile, bool is_output)
+{
     if constexpr (F::QUANT) {
         constexpr int U = sizeof(typename F::raw) > 32 ? 1 : 2;
-        if (how == ROUNDED) return { hidden_one<F, U, PG_MEET_NEAR>, hidden<F, PG_MEET_FAR>, chunk, 0 };
+        if (how == ROUNDED) return choice_of<F, PG_MEET_FAR, PG_MEET_NEAR, U>(tile, is_output);
     } else if (how == EVEN) {
-        return { hidden_one<F, 1, PG_MEET_EVEN>, hidden<F, PG_MEET_EVEN>, chunk, 0 };
+        return choice_of<F, PG_MEET_EVEN, PG_MEET_EVEN, 1>(tile, is_output);
     }
-    return { NULL, hidden<F, PG_MEET_ODD>, chunk, 0 };
+    return some_of<F, 2, PG_MEET_ODD>(is_output);
 }
 
-template <class F> static choice output_of(int how)
-{
-    const int chunk = F::WIDTH * F::PIECES;
-    if constexpr (F::QUANT) {
-        constexpr int MEET = PG_MEET_FAR, O = outputs_of<F, MEET>::O;
-        if (how == ROUNDED) return { output_one<F, 1, MEET>, output<F, MEET>, chunk, O };
-    } else if (how == EVEN) {
-        constexpr int MEET = PG_MEET_EVEN, O = outputs_of<F, MEET>::O;
-        return { output_one<F, 1, MEET>, output<F, MEET>, chunk, O };
-    }
-    return { NULL, output<F, PG_MEET_ODD>, chunk, outputs_of<F, PG_MEET_ODD>::O };
-}
-
-static choice choose(pg_dtype type, int how, int is_output)
+static choice choose(pg_dtype type, int how, int tile, bool is_output)
 {
     switch (type) {
 #define F(name, type, has_min) \
-    case type: return is_output ? output_of<pg_format<type>>(how) : hidden_of<pg_format<type>>(how);
+    case type: return choose_of<pg_format<type>>(how, tile, is_output);
         PG_BLOCK_LIST(F)
         F(f32, PG_F32, 0)
         F(f16, PG_F16, 0)
@@ -61,7 +65,7 @@ static int how_of(const pg_code *code, const pg_tensor *w)
     return !pg_dtype_is_quant(w->dtype) && w->shape[0] % 4 == 0 && pg_stack_even(w->dtype, w->shape[0]) ? EVEN : ODD;
 }
 
-/* ---- scratch ------------------------------------------------------------------------------------------------------ */
+/* ---- scratch ----------------------------------------------------------------------------------------------------- */
 
 typedef struct room {
     char *x, *h, *share, *sums[2]; /* rows rounded; hidden values; [pairs][D]; [pairs][F] of gate and of up */
@@ -98,7 +102,15 @@ int64_t pg_cuda_experts_few_scratch(const pg_cuda *, const pg_code *code, const 
     return lay_out(NULL, code, op->a.experts.experts, rows, code->value[op->src[1]].width / 2).bytes;
 }
 
-/* ---- launches ----------------------------------------------------------------------------------------------------- */
+/* ---- launches ---------------------------------------------------------------------------------------------------- */
+
+/* Rows that a block has at a time: about as many as share an expert. More go in turns, whose weights then come out of
+ * the second cache. */
+static int tile_of(const pg_experts *e, int rows)
+{
+    const int64_t pairs = (int64_t)rows * e->n_used;
+    return pairs <= e->n_expert ? 2 : pairs <= 3 * (int64_t)e->n_expert ? 4 : 8;
+}
 
 /* Blocks along y: one for each choice of a row, or one for each expert, whichever are fewer. */
 static unsigned crews(const job *j, const pg_experts *e, int rows)
@@ -126,7 +138,7 @@ static void make_hidden(pg_cuda *c, job *j, const pg_experts *e, const room &m, 
 {
     const int how = how_of(c->code, &e->gate[0]), own = (int)pg_rounded_bytes(j->D);
     const unsigned strips = (unsigned)((j->F + STRIP - 1) / STRIP);
-    const choice k = choose(e->gate[0].dtype, how, 0);
+    const choice k = choose(e->gate[0].dtype, how, tile_of(e, rows), false);
     j->split = pg_gemv_split(2 * (int64_t)j->F * e->n_used, (j->D + k.chunk - 1) / k.chunk);
     if (rows == 1 && k.one && own <= PG_SHARED_MOST) {
         PG_LAUNCH(k.one, dim3(strips, (unsigned)j->most), PG_GEMV_THREADS, how == ROUNDED ? own : 0, c->stream, *j);
@@ -146,7 +158,7 @@ static void make_hidden_apart(pg_cuda *c, job *j, const pg_experts *e, const roo
         const pg_tensor *w = up ? &e->up[0] : &e->gate[0];
         j->w = up ? j->up : j->gate;
         j->to = reinterpret_cast<float *>(m.sums[up]);
-        multiply(c, j, e, choose(w->dtype, how_of(c->code, w), 1), rows);
+        multiply(c, j, e, choose(w->dtype, how_of(c->code, w), tile_of(e, rows), true), rows);
     }
     PG_LAUNCH(activate, dim3((unsigned)((j->F + STRIP - 1) / STRIP), (unsigned)(rows * j->most)), STRIP, 0, c->stream,
               *j, reinterpret_cast<const float *>(m.sums[0]), reinterpret_cast<const float *>(m.sums[1]));
@@ -154,9 +166,9 @@ static void make_hidden_apart(pg_cuda *c, job *j, const pg_experts *e, const roo
 
 static void make_output(pg_cuda *c, job *j, const pg_experts *e, const room &m, int rows)
 {
-    const choice k = choose(e->down[0].dtype, how_of(c->code, &e->down[0]), 1);
+    const choice k = choose(e->down[0].dtype, how_of(c->code, &e->down[0]), tile_of(e, rows), true);
     const int chunks = (j->F + k.chunk - 1) / k.chunk, order = j->most * (int)sizeof(int32_t);
-    const int shares = order + j->most * k.outputs * (int)sizeof(float);
+    const int shares = order + j->most * k.one_outputs * (int)sizeof(float);
     j->w = pg_stack_of(pg_cuda_weight_of(c, e->down));
     j->in.q = j->h8;
     j->in.f = j->h;
@@ -165,7 +177,8 @@ static void make_output(pg_cuda *c, job *j, const pg_experts *e, const room &m, 
     j->bias = pg_cuda_vector_of(c, e->down_bias);
     j->to = reinterpret_cast<float *>(m.share);
     if (rows == 1 && k.one && pg_gemv_split((int64_t)j->D * e->n_used, chunks) == 1 && shares <= PG_SHARED_MOST) {
-        PG_LAUNCH(k.one, (unsigned)((j->D + k.outputs - 1) / k.outputs), PG_GEMV_THREADS, shares, c->stream, *j);
+        PG_LAUNCH(k.one, (unsigned)((j->D + k.one_outputs - 1) / k.one_outputs), PG_GEMV_THREADS, shares, c->stream,
+                  *j);
         return;
     }
     multiply(c, j, e, k, rows);

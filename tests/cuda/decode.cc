@@ -1,5 +1,5 @@
-/* decode: the decoders over planes against the plain C definition of each format (unpack/blocks.c and the reference rows
- * of unpack), for random bytes, which hold every code, every scale and factors that are not finite. */
+/* decode: the decoders over planes against the plain C definition of each format (unpack/blocks.c and the reference
+ * rows of unpack), for random bytes, which hold every code, every scale and factors that are not finite. */
 #include "../../kernels/matmul/decode.cuh"
 #include "../c/check.h"
 

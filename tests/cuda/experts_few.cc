@@ -1,6 +1,6 @@
-/* experts_few: EXPERTS of few rows on the device against the CPU backend: formats alike and mixed, activations and biases,
- * steered rows with more or fewer experts, buckets larger than the step; and that a row's result is the same, bit for bit,
- * however many rows there are. */
+/* experts_few: EXPERTS of few rows on the device against the CPU backend: formats alike and mixed, activations and
+ * biases, steered rows with more or fewer experts, buckets larger than the step; and that a row's result is the same,
+ * bit for bit, however many rows there are. */
 #include "harness.h"
 
 #include "../../kernels/moe/moe_few_cuda.cuh"

@@ -1,6 +1,6 @@
-/* matmul_few: MATMUL of few rows on the device against the CPU backend: all formats, groups, heads, the transposed form, odd
- * sizes, rows that a bucket has too many, activations that are not finite; and that a row's result is the same, bit for bit,
- * however many rows there are. */
+/* matmul_few: MATMUL of few rows on the device against the CPU backend: all formats, groups, heads, the transposed
+ * form, odd sizes, rows that a bucket has too many, activations that are not finite; and that a row's result is the
+ * same, bit for bit, however many rows there are. */
 #include "harness.h"
 
 #include "../../kernels/matmul/gemm_cuda.cuh"
