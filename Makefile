@@ -73,7 +73,7 @@ CORE    := $(B)/lua/perigee/core.so
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all deps demo test bench lint doc install install-module uninstall env clean help examples tests FORCE
+.PHONY: all deps demo test test-cuda bench bench-cuda lint doc install install-module uninstall env clean help examples tests FORCE
 FORCE:
 
 all: $(LIB) $(B)/libperigee.so $(CORE) $(B)/bin/perigee $(B)/perigee.pc ## libraries, Lua module, command (default)
@@ -191,6 +191,52 @@ $(EMUPLUGIN): $(EMUOBJ) $(LIB)
 	$(call say,LD)$(CXX) -shared -Wl,-Bsymbolic,--exclude-libs=ALL $(LINK) $(LDFLAGS) -o $@ $^ -lm -lpthread
 tests: $(CUTESTS) $(if $(CUTESTS),$(EMUPLUGIN))
 -include $(EMUOBJ:=.d) $(CUTESTS:=.d)
+
+# ---- on a machine with a GPU -------------------------------------------------------------------------------------------
+# The tests of device code for a device, the golden models on it, and timings: programs that need libc and CUDA alone, so
+# that they can be built here and run there: build/gpu, tests/golden and what PERIGEE_GOLDEN names are all they want.
+# EMU=1: the same table for the emulated device.
+GPUTESTS := $(filter-out emu_test,$(patsubst tests/cuda/%.cc,%,$(wildcard tests/cuda/*.cc))) golden
+GPU      := $(B)/$(if $(EMU),tests/cuda,gpu)
+CULIB    := $(B)/gpu/libcuda.a
+STATIC   := -Wl,-Bstatic -ljansson -lpcre2-8 -lutf8proc -Wl,-Bdynamic -lm -lpthread -ldl
+GPUDEFS  := -D_GNU_SOURCE -DPROGRAMS='"$(GPUTESTS)"' -Iengine/include
+define gpu_object
+	@mkdir -p $(@D)
+	$(call say,NVCC)$(NVCC) $(CUFLAGS) $(GPUDEFS) $(DEPFILE) -x cu -c -o $@ $<
+endef
+$(CULIB): $(CUOBJ)
+	@mkdir -p $(@D) && rm -f $@
+	$(call say,AR)$(AR) rcs $@ $^
+$(B)/gpu/%.o: tests/cuda/%.cc $(B)/cuflags
+	$(gpu_object)
+$(B)/gpu/%.o: tests/cuda/gpu/%.cc $(B)/cuflags
+	$(gpu_object)
+$(B)/gpu/%.o: tests/bench/cuda/%.cc $(B)/cuflags
+	$(gpu_object)
+$(B)/gpu/%: $(B)/gpu/%.o $(CULIB) $(LIB)
+	$(call say,LD)$(NVCC) $(CUTARGET) -Xlinker -rpath=$(CUDA_LIB) -o $@ $^ -lcublasLt \
+		$(subst -Wl$(comma),-Xlinker ,$(STATIC))
+$(B)/gpu/golden: tests/c/golden.c $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) $(FLAGS) $(DEPFILE) $(LDFLAGS) -o $@ $< $(LIB) $(STATIC)
+$(B)/gpu/perigee_cuda.so: $(PLUGIN)
+	@mkdir -p $(@D)
+	@cp $< $@
+$(B)/tests/cuda/%: tests/cuda/gpu/%.cc $(EMULIB)
+	@mkdir -p $(@D)
+	$(call say,CXX)$(CXX) $(EMUFLAGS) $(GPUDEFS) $(DEPFILE) $(LINK) $(LDFLAGS) -o $@ $< $(EMULIB) -lpthread
+$(B)/tests/cuda/golden: $(B)/tests/golden
+	@ln -sf ../golden $@
+$(B)/tests/cuda/perigee_cuda.so: $(EMUPLUGIN)
+	@ln -sf ../../emu/perigee_cuda.so $@
+comma := ,
+.SECONDARY: $(GPUTESTS:%=$(B)/gpu/%.o)
+test-cuda: $(GPUTESTS:%=$(GPU)/%) $(GPU)/test_cuda $(GPU)/perigee_cuda.so ## ops and golden models on a GPU
+	@$(GPU)/test_cuda
+bench-cuda: $(B)/gpu/bench_cuda ## a V2-Lite-shaped model on a GPU against that GPU's limits
+	@$(B)/gpu/bench_cuda
+-include $(wildcard $(B)/gpu/*.d)
 
 # ---- what people call --------------------------------------------------------------------------------------------------
 # Each installs what it needs before it builds: hence a make below this one, with all the cores unless told otherwise.

@@ -84,7 +84,7 @@ static int64_t slot_bytes(const pg_op *op) /* what a block leaves, all heads */
 static int64_t slots_of_room(const pg_code *code, const pg_op *op)
 {
     const int64_t most = (int64_t)(PG_ATTN_RUNS + 1) * code->max_decode, n = ROOM / slot_bytes(op);
-    return n > most ? most : n > PG_ATTN_GROUPS ? n : PG_ATTN_GROUPS;
+    return n > most ? most : n > PG_ATTN_GROUPS ? n : (int64_t)PG_ATTN_GROUPS;
 }
 
 int64_t pg_cuda_attn_scratch(const pg_cuda *c, const pg_code *code, const pg_op *op)

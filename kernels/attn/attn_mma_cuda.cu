@@ -323,14 +323,16 @@ static __device__ __forceinline__ void set_heads(const pg_attn_args &a, pg_attn_
 template <class T, class S, int THREADS> static __global__ void __launch_bounds__(THREADS) decode(const pg_attn_args a)
 {
     PG_SHARED(unsigned char, mem);
-    const int row = a.step->n_prefill + a.row0 + blockIdx.z;
-    if (row >= a.step->n) return;
-    const pg_attn_span span = pg_attn_cut(a, a.step->pos[row]);
+    const pg_cuda_step step = *a.step;
+    const int row = step.n_prefill + a.row0 + blockIdx.z;
+    if (row >= step.n) return;
+    const int pos = step.pos[row], seq = step.seq[row];
+    const pg_attn_span span = pg_attn_cut(a, pos);
     const int u = blockIdx.x * a.per;
     if (u >= span.n_run) return;
     pg_attn_item w;
     set_heads(a, w, blockIdx.y);
-    w.seq = a.step->seq[row];
+    w.pages = step.pages + (int64_t)seq * step.page_step;
     w.r0 = row;
     w.n_row = 1;
     w.run = span.run;
@@ -384,17 +386,19 @@ static __device__ __forceinline__ void put(const pg_attn_args &a, const pg_attn_
 template <class T, class S, int THREADS> static __global__ void __launch_bounds__(THREADS) prefill(const pg_attn_args a)
 {
     PG_SHARED(unsigned char, mem);
-    const int tile = (gridDim.x - 1 - blockIdx.x) * a.rows_part, end = min(a.step->n_prefill, tile + a.rows_part);
+    const pg_cuda_step step = *a.step;
+    const int tile = (gridDim.x - 1 - blockIdx.x) * a.rows_part, end = min(step.n_prefill, tile + a.rows_part);
     const pg_attn_room m = pg_attn_room_of<S>(a, (int)blockDim.x / 32 / (S::WN * S::WK));
     const lot<S> me;
     pg_attn_item w;
     set_heads(a, w, blockIdx.y);
     for (w.r0 = tile; w.r0 < end; w.r0 += w.n_row) {
-        w.seq = a.step->seq[w.r0];
-        w.n_row = 1;
-        while (w.r0 + w.n_row < end && a.step->seq[w.r0 + w.n_row] == w.seq) w.n_row++;
-        w.lo = pg_attn_first(a, a.step->pos[w.r0]);
-        w.hi = a.step->pos[w.r0 + w.n_row - 1];
+        const int seq = step.seq[w.r0];
+        w.n_row = step.seq[end - 1] == seq ? end - w.r0 : 1; /* mostly the former: a sequence's rows stand together */
+        while (w.r0 + w.n_row < end && step.seq[w.r0 + w.n_row] == seq) w.n_row++;
+        w.pages = step.pages + (int64_t)seq * step.page_step;
+        w.lo = pg_attn_first(a, step.pos[w.r0]);
+        w.hi = step.pos[w.r0 + w.n_row - 1];
         sums<S::MT, S::NV> x;
         attend<T, S, false>(a, m, mem, w, x);
         put<S>(a, w, x, me);

@@ -91,7 +91,8 @@ template <> struct pg_attn_half<__nv_bfloat16> {
 
 /* What of a sequence a block reads: positions [lo, hi] of kv head g. */
 typedef struct pg_attn_item {
-    int seq, lo, hi, g;
+    const int32_t *pages; /* of the sequence */
+    int lo, hi, g;
     int r0, n_row, h0, n_head; /* its queries: rows, heads */
     int run;                   /* decode class: positions of a run */
 } pg_attn_item;
@@ -101,8 +102,7 @@ static __device__ __forceinline__ pg_attn_place pg_attn_place_of(const pg_attn_a
     pg_attn_place at = { -1, -1 };
     if (t < w.lo || t > w.hi) return at;
     const int p = t / a.page_tokens, within = t - p * a.page_tokens;
-    const int page = __ldg(a.step->pages + (int64_t)w.seq * a.step->page_step + p);
-    const long long from = (long long)page * a.page_bytes;
+    const long long from = (long long)__ldg(w.pages + p) * a.page_bytes;
     at.k = from + a.k_at + (long long)within * a.k_row;
     at.v = from + a.v_at + (long long)within * a.v_row;
     return at;

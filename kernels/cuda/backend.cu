@@ -343,6 +343,19 @@ static int open_streams(pg_cuda_backend *b, char *why, size_t n_why)
     return -1;
 }
 
+/* Whether products of many rows may take wgmma here; where they could and may not, the device's name says so. */
+static int try_products(pg_cuda_backend *b, char *why, size_t n_why)
+{
+    pg_cuda *c = &b->c;
+    if (pg_cuda_gemm_open(c)) {
+        snprintf(why, n_why, "%s: %s", c->why, cudaGetErrorString(c->error));
+        return -1;
+    }
+    const size_t used = strlen(c->base.isa);
+    if (c->arch / 10 == 9 && !c->wgmma) snprintf(c->base.isa + used, sizeof c->base.isa - used, ", no wgmma");
+    return 0;
+}
+
 static pg_backend *open_cuda(int which, int n_lane, char *why, size_t n_why)
 {
     const int n = count_devices(why, n_why);
@@ -362,7 +375,7 @@ static pg_backend *open_cuda(int which, int n_lane, char *why, size_t n_why)
     b->c.base.drawn = PG_NO_REF;
     b->c.device = which;
     b->n_lane = n_lane;
-    if (!look_at(b, why, n_why) && !open_streams(b, why, n_why)) return &b->c.base;
+    if (!look_at(b, why, n_why) && !open_streams(b, why, n_why) && !try_products(b, why, n_why)) return &b->c.base;
     close_cuda(&b->c.base);
     return NULL;
 }

@@ -65,6 +65,7 @@ typedef struct pg_cuda_best pg_cuda_best;   /* sample/sample_cuda.cu */
 struct pg_cuda {
     pg_backend base;
     int device, n_sm, arch; /* arch: 80, 86, 89, 90 ... */
+    int wgmma;              /* products of many rows may take it: pg_cuda_gemm_open has tried */
     cudaStream_t stream;    /* all ops of a step */
     cublasLtHandle_t lt;
     void *lt_room; /* cuBLASLt's workspace */
@@ -96,6 +97,10 @@ int64_t pg_cuda_matmul_scratch(const pg_cuda *c, const pg_code *code, const pg_o
 int64_t pg_cuda_attn_scratch(const pg_cuda *c, const pg_code *code, const pg_op *op);
 int64_t pg_cuda_route_scratch(const pg_cuda *c, const pg_code *code, const pg_op *op);
 int64_t pg_cuda_experts_scratch(const pg_cuda *c, const pg_code *code, const pg_op *op);
+
+/* matmul/gemm_check_cuda.cu: find out how many rows can be multiplied here (c->wgmma). At open: launches and waits, takes
+ * memory and gives it back. 0, or -1 with the error kept. */
+int pg_cuda_gemm_open(pg_cuda *c);
 
 /* route/hook_cuda.cu: steering around a step. open: in prepare, takes all memory; 0, or -1 with the error kept. */
 int pg_cuda_steer_open(pg_cuda *c);

@@ -16,6 +16,7 @@
 #ifndef PG_DECODE_H
 #define PG_DECODE_H
 
+#include "../cuda/exact.cuh"
 #include "../cuda/planes.cuh"
 
 /* A matrix of rows of k columns: where its planes begin. */
@@ -41,15 +42,6 @@ struct pg_near {
     template <class W> static PG_HD W word(const unsigned char *p) { return *reinterpret_cast<const W *>(p); }
 };
 
-PG_HD float pg_float_of(uint32_t bits)
-{
-#ifdef __CUDA_ARCH__
-    return __uint_as_float(bits);
-#else
-    return pg_f32_from_bits(bits);
-#endif
-}
-
 PG_HD float pg_float_of_half(uint32_t half) /* the low 16 bits count */
 {
 #ifdef __CUDA_ARCH__
@@ -69,24 +61,6 @@ PG_HD uint32_t pg_pick_bytes(uint32_t a, uint32_t b, uint32_t s)
     uint32_t y = 0;
     for (int i = 0; i < 4; i++) y |= (uint32_t)(both >> 8 * (s >> 4 * i & 7) & 255) << 8 * i;
     return y;
-#endif
-}
-
-/* Products and sums with a rounding of their own each, which a compiler must not fuse. */
-PG_HD float pg_product(float a, float b)
-{
-#ifdef __CUDA_ARCH__
-    return __fmul_rn(a, b);
-#else
-    return a * b;
-#endif
-}
-PG_HD float pg_sum(float a, float b)
-{
-#ifdef __CUDA_ARCH__
-    return __fadd_rn(a, b);
-#else
-    return a + b;
 #endif
 }
 
@@ -229,7 +203,7 @@ template <> struct pg_format<PG_FP8> : pg_format_float<1> {
         for (int i = 0; i < 16; i++) {
             const uint32_t b = w[i / 4] >> 8 * (i % 4);
             const float f = pg_float_of_half((b & 0x80) << 8 | (b & 0x7f) << 7);
-            v[i] = (b & 0x7f) == 0x7f ? pg_float_of(0x7fc00000u) : pg_product(f, factor);
+            v[i] = (b & 0x7f) == 0x7f ? pg_float_of(0x7fc00000u) : pg_mul(f, factor);
         }
     }
 };
@@ -254,7 +228,7 @@ template <class F, pg_dtype T, int PIECES_, int SPREAD_, int BLOCK_, int HAS_MIN
 #pragma unroll
         for (int i = 0; i < 4; i++) pg_floats_of(q[i], v + 4 * i);
 #pragma unroll
-        for (int i = 0; i < 16; i++) v[i] = HAS_MIN ? pg_sum(pg_product(d, v[i]), m) : pg_product(d, v[i]);
+        for (int i = 0; i < 16; i++) v[i] = HAS_MIN ? pg_add(pg_mul(d, v[i]), m) : pg_mul(d, v[i]);
     }
     template <class R> static PG_HD float m(const R &, int, int)
     {

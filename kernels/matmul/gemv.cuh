@@ -20,46 +20,43 @@ enum { PG_GEMV_WARPS = 8, PG_GEMV_THREADS = 32 * PG_GEMV_WARPS };
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 
-/* The chunks of one lane, and the outputs it has a share in: loads are of rows row[o], which must exist. */
-template <class F, int O, int U, bool EVEN> struct pg_ahead {
+/* How activations are met: rounded to 8 bits, in global or in shared memory; or in f32, where weights and activations both
+ * allow loads of 16 bytes and chunks are whole (even), or do not. */
+enum { PG_MEET_FAR, PG_MEET_NEAR, PG_MEET_EVEN, PG_MEET_ODD };
+
+/* Activations: row r begins at element at[r] of these. */
+typedef struct pg_in {
+    pg_rounded q;
+    const float *f;
+} pg_in;
+
+/* The next chunks of a lane, of the O outputs that its warp has a share in: rows row[o], which must exist, the first O / V
+ * of matrix w[0], and so on. */
+template <class F, int O, int U, int MEET> struct pg_ahead {
     typename F::raw raw[U][O];
 
-    __device__ __forceinline__ void load(const pg_view &w, const int (&row)[O], int c, int step, int chunks)
+    template <int V>
+    __device__ __forceinline__ void load(const pg_view (&w)[V], const int (&row)[O], int c, int step, int chunks)
     {
 #pragma unroll
         for (int u = 0; u < U; u++) {
             if (c + u * step >= chunks) continue;
 #pragma unroll
             for (int o = 0; o < O; o++) {
-                if constexpr (F::QUANT || EVEN)
-                    raw[u][o] = F::template load<pg_far>(w, row[o], c + u * step);
+                if constexpr (F::QUANT || MEET == PG_MEET_EVEN)
+                    raw[u][o] = F::template load<pg_far>(w[o * V / O], row[o], c + u * step);
                 else
-                    raw[u][o] = F::template load_part<pg_far>(w, row[o], c + u * step);
+                    raw[u][o] = F::template load_part<pg_far>(w[o * V / O], row[o], c + u * step);
             }
         }
     }
 };
 
-/* Run the chunks of a lane through `meet(chunk, raws of O outputs)`, from those already under way in `now` on. */
-template <class F, int O, int U, bool EVEN, class Meet>
-__device__ __forceinline__ void pg_run_chunks(pg_ahead<F, O, U, EVEN> &now, const pg_view &w, const int (&row)[O],
-                                              int c, int step, int chunks, const Meet &meet)
-{
-    for (; c < chunks; c += U * step) {
-        pg_ahead<F, O, U, EVEN> next;
-        next.load(w, row, c + U * step, step, chunks);
-#pragma unroll
-        for (int u = 0; u < U; u++)
-            if (c + u * step < chunks) meet(c + u * step, now.raw[u]);
-        now = next;
-    }
-}
-
-/* sum[r * O + o] += 16 columns of rounded row r times output o. A float of 1.5 * 2^23 has the integer in its low bits, so
- * that the sum of products needs no conversion unit: it is below 2^22. */
+/* sum[r * O + o] += 16 columns of rounded row r times output o, for each piece of the chunk. A float of 1.5 * 2^23 has the
+ * integer in its low bits, so that the sum of products needs no conversion unit: it is below 2^22. */
 template <class F, int R, int O, class X>
-__device__ __forceinline__ void pg_meet8(float (&sum)[R * O], int chunk, const typename F::raw (&raw)[O],
-                                         const pg_rounded &x, int k)
+__device__ __forceinline__ void pg_meet_rounded(float (&sum)[R * O], int chunk, const typename F::raw (&raw)[O],
+                                                const pg_rounded &x, const int (&at)[R])
 {
 #pragma unroll
     for (int p = 0; p < F::PIECES; p++) {
@@ -74,11 +71,11 @@ __device__ __forceinline__ void pg_meet8(float (&sum)[R * O], int chunk, const t
         }
 #pragma unroll
         for (int r = 0; r < R; r++) {
-            const int at = r * k + col;
-            const uint4 xq = X::template word<uint4>(reinterpret_cast<const unsigned char *>(x.q + at));
-            const float xd = X::template word<float>(reinterpret_cast<const unsigned char *>(x.d + at / 32));
+            const int k = at[r] + col;
+            const uint4 xq = X::template word<uint4>(reinterpret_cast<const unsigned char *>(x.q + k));
+            const float xd = X::template word<float>(reinterpret_cast<const unsigned char *>(x.d + k / 32));
             float xs = 0;
-            if (F::HAS_MIN) xs = X::template word<float>(reinterpret_cast<const unsigned char *>(x.s + at / 16));
+            if (F::HAS_MIN) xs = X::template word<float>(reinterpret_cast<const unsigned char *>(x.s + k / 16));
 #pragma unroll
             for (int o = 0; o < O; o++) {
                 int dot = 0x4b400000;
@@ -92,10 +89,10 @@ __device__ __forceinline__ void pg_meet8(float (&sum)[R * O], int chunk, const t
     }
 }
 
-/* The same with activations in f32, row r at x + at[r]. EVEN: chunks are whole and rows 16-byte aligned. */
+/* The same with activations in f32; k columns a row. */
 template <class F, int R, int O, bool EVEN>
 __device__ __forceinline__ void pg_meet_float(float (&sum)[R * O], int chunk, const typename F::raw (&raw)[O],
-                                              const float *x, const int64_t (&at)[R], int k)
+                                              const float *x, const int (&at)[R], int k)
 {
 #pragma unroll
     for (int p = 0; p < F::PIECES; p++) {
@@ -105,7 +102,7 @@ __device__ __forceinline__ void pg_meet_float(float (&sum)[R * O], int chunk, co
         for (int o = 0; o < O; o++) F::value(raw[o], chunk, p, w[o]);
 #pragma unroll
         for (int r = 0; r < R; r++) {
-            const float *from = x + at[r] + col;
+            const float *from = x + (at[r] + col);
 #pragma unroll
             for (int i = 0; i < F::WIDTH; i += 4) {
                 float v[4];
@@ -122,6 +119,29 @@ __device__ __forceinline__ void pg_meet_float(float (&sum)[R * O], int chunk, co
                 }
             }
         }
+    }
+}
+
+/* The chunks c, c + step, ... of a lane, the first U of which are already under way in `now`: sum[r * O + o] += row r times
+ * output o. */
+template <class F, int R, int O, int U, int MEET, int V>
+__device__ __forceinline__ void pg_dot_rows(float (&sum)[R * O], pg_ahead<F, O, U, MEET> &now, const pg_view (&w)[V],
+                                            const int (&row)[O], int c, int step, int chunks, const pg_in &x,
+                                            const int (&at)[R])
+{
+    for (; c < chunks; c += U * step) {
+        pg_ahead<F, O, U, MEET> next;
+        next.load(w, row, c + U * step, step, chunks);
+#pragma unroll
+        for (int u = 0; u < U; u++) {
+            if (c + u * step >= chunks) continue;
+            if constexpr (MEET == PG_MEET_FAR) pg_meet_rounded<F, R, O, pg_far>(sum, c + u * step, now.raw[u], x.q, at);
+            if constexpr (MEET == PG_MEET_NEAR)
+                pg_meet_rounded<F, R, O, pg_near>(sum, c + u * step, now.raw[u], x.q, at);
+            if constexpr (MEET == PG_MEET_EVEN || MEET == PG_MEET_ODD)
+                pg_meet_float<F, R, O, MEET == PG_MEET_EVEN>(sum, c + u * step, now.raw[u], x.f, at, w[0].k);
+        }
+        now = next;
     }
 }
 

@@ -10,7 +10,7 @@ extern "C" {
 #include "../unpack/blocks.h"
 }
 
-enum { GROUP = 4, SHARED_MOST = 48 * 1024 };
+enum { GROUP = 4 };
 
 /* ---- kernels ------------------------------------------------------------------------------------------------------ */
 
@@ -82,61 +82,42 @@ __device__ __forceinline__ void finish(const job &j, const place &at, float (&su
     const int r = at.group * R + v / O, o = o0 + v % O;
     if (!mine || r >= n_row || o >= at.to.w.n) return;
     const float bias = at.to.bias ? at.to.bias[at.matrix * at.to.w.n + o] : 0.0f;
-    at.to.y[(int64_t)r * at.to.y_width + at.matrix * at.to.y_step + o] = pg_sum(pg_product(total, at.to.scale), bias);
+    at.to.y[(int64_t)r * at.to.y_width + at.matrix * at.to.y_step + o] = pg_add(pg_mul(total, at.to.scale), bias);
 }
 
-/* OWN: the block rounds its rows itself, into shared memory. */
-template <class F, int R, int O, int U, bool OWN>
-__global__ __launch_bounds__(PG_GEMV_THREADS, 2) void gemv8(const job j)
+/* PG_MEET_NEAR: the block rounds its rows itself, into shared memory. */
+template <class F, int R, int O, int U, int MEET>
+__global__ __launch_bounds__(PG_GEMV_THREADS, 2) void gemv(const job j)
 {
     PG_SHARED(unsigned char, mem);
     const place at = place_of(j);
-    const pg_view w = pg_view_of(at.to.w, at.matrix);
-    const int chunks = w.blocks * F::CHUNKS, step = 32 * j.split, k = w.k;
-    int row[O], lane;
+    const pg_view w[1] = { pg_view_of(at.to.w, at.matrix) };
+    const int chunks = pg_chunks<F>(w[0].k), step = 32 * j.split, k = w[0].k;
+    int row[O], lane, from[R];
     const int o0 = outputs_of<O>(j, at, row, &lane);
-    pg_ahead<F, O, U, true> now;
+    pg_ahead<F, O, U, MEET> now;
     now.load(w, row, lane, step, chunks);
 
     const int n_row = pg_step_rows(j.step, j.all);
     if (at.group * R >= n_row) return;
-    float sum[R * O] = {};
-    if (OWN) {
-        const pg_rounded x = pg_rounded_at(mem, (int64_t)R * k);
-        for (int r = 0; r < R; r++)
-            pg_round_row(x, r * k, j.x + (int64_t)min(r, n_row - 1) * j.x_width + at.matrix * j.x_step, k);
-        __syncthreads();
-        pg_run_chunks(now, w, row, lane, step, chunks,
-                      [&](int c, const typename F::raw(&raw)[O]) { pg_meet8<F, R, O, pg_near>(sum, c, raw, x, k); });
-    } else {
-        const int64_t from = ((int64_t)at.matrix * j.groups + at.group) * R * k;
-        const pg_rounded x = { j.act.q + from, j.act.d + from / 32, j.act.s + from / 16 };
-        pg_run_chunks(now, w, row, lane, step, chunks,
-                      [&](int c, const typename F::raw(&raw)[O]) { pg_meet8<F, R, O, pg_far>(sum, c, raw, x, k); });
-    }
-    finish<R, O>(j, at, sum, o0, n_row);
-}
-
-template <class F, int R, int O, int U, bool EVEN>
-__global__ __launch_bounds__(PG_GEMV_THREADS, 2) void gemvf(const job j)
-{
-    const place at = place_of(j);
-    const pg_view w = pg_view_of(at.to.w, at.matrix);
-    const int chunks = pg_chunks<F>(w.k), step = 32 * j.split;
-    int row[O], lane;
-    const int o0 = outputs_of<O>(j, at, row, &lane);
-    pg_ahead<F, O, U, EVEN> now;
-    now.load(w, row, lane, step, chunks);
-
-    const int n_row = pg_step_rows(j.step, j.all);
-    if (at.group * R >= n_row) return;
-    float sum[R * O] = {};
-    int64_t x_at[R];
+    pg_in x = { j.act, j.x };
 #pragma unroll
-    for (int r = 0; r < R; r++) x_at[r] = (int64_t)min(at.group * R + r, n_row - 1) * j.x_width + at.matrix * j.x_step;
-    pg_run_chunks(now, w, row, lane, step, chunks, [&](int c, const typename F::raw(&raw)[O]) {
-        pg_meet_float<F, R, O, EVEN>(sum, c, raw, j.x, x_at, w.k);
-    });
+    for (int r = 0; r < R; r++) {
+        if (MEET == PG_MEET_NEAR)
+            from[r] = r * k;
+        else if (MEET == PG_MEET_FAR)
+            from[r] = ((at.matrix * j.groups + at.group) * R + r) * k;
+        else
+            from[r] = min(at.group * R + r, n_row - 1) * j.x_width + at.matrix * j.x_step;
+    }
+    if (MEET == PG_MEET_NEAR) {
+        x.q = pg_rounded_at(mem, (int64_t)R * k);
+        for (int r = 0; r < R; r++)
+            pg_round_row(x.q, r * k, j.x + min(r, n_row - 1) * j.x_width + at.matrix * j.x_step, k);
+        __syncthreads();
+    }
+    float sum[R * O] = {};
+    pg_dot_rows<F, R, O, U, MEET>(sum, now, w, row, lane, step, chunks, x, from);
     finish<R, O>(j, at, sum, o0, n_row);
 }
 
@@ -152,6 +133,14 @@ static __global__ void round_rows(pg_rounded y, const float *x, int x_width, int
               want);
 }
 
+void pg_cuda_round(pg_cuda *c, const pg_rounded &y, const float *x, int x_width, int x_step, int padded, int k,
+                   int batch, int all)
+{
+    const int rows = all ? c->rows : c->sampled;
+    PG_LAUNCH(round_rows, dim3((k / 4 + 255) / 256, rows, batch), 256, 0, c->stream, y, x, x_width, x_step, padded, k,
+              c->step, all);
+}
+
 /* ---- launches ----------------------------------------------------------------------------------------------------- */
 
 typedef void kernel_fn(const job j);
@@ -162,40 +151,35 @@ typedef struct choice {
     int rows, outputs, chunk, own;
 } choice;
 
-template <class F, int R, int O, int U, bool OWN> static choice by8(void)
+template <class F, int R, int O, int U, int MEET> static choice take(void)
 {
-    return { gemv8<F, R, O, U, OWN>, R, O, F::WIDTH * F::PIECES, OWN };
-}
-
-template <class F, int R, int O, int U, bool EVEN> static choice by_float(void)
-{
-    return { gemvf<F, R, O, U, EVEN>, R, O, F::WIDTH * F::PIECES, 0 };
+    return { gemv<F, R, O, U, MEET>, R, O, F::WIDTH * F::PIECES, MEET == PG_MEET_NEAR };
 }
 
 /* More outputs a warp for more rows, whose activations are then read less often, and as many chunks under way as there are
  * registers for: fewer where a chunk is several loads, or its decoding takes many. */
 template <class F> static choice choose8(int rows, bool own)
 {
-    constexpr bool slim = sizeof(typename F::raw) <= 32 && F::PIECES <= 2;
-    constexpr bool many = F::TYPE == PG_Q5_1 || F::TYPE == PG_IQ4_NL || F::TYPE == PG_MXFP4;
-    constexpr int U = sizeof(typename F::raw) > 32 ? 1 : 2;
-    if (rows == 1) return own ? by8<F, 1, 2, U, true>() : by8<F, 1, 2, U, false>();
-    if (rows == 2) return own ? by8<F, 2, 2, U, true>() : by8<F, 2, 2, U, false>();
-    if (rows <= 4) return by8 < F, 4, slim ? 4 : 2, 1, false > ();
-    return by8 < F, 8, F::PIECES == 1 ? 4 : 2, F::PIECES == 1 || !slim || many ? 1 : 2, false > ();
+    constexpr bool fat = sizeof(typename F::raw) > 32, one = F::PIECES == 1;
+    constexpr bool busy = F::TYPE == PG_Q5_1 || F::TYPE == PG_IQ4_NL || F::TYPE == PG_MXFP4 || F::TYPE == PG_Q4_1 ||
+                          F::TYPE == PG_IQ4_XS || F::PIECES > 2 || fat;
+    constexpr int U = fat ? 1 : 2, O4 = fat || F::PIECES > 2 || F::TYPE == PG_IQ4_XS ? 2 : 4, O8 = one ? 4 : 2,
+                  U8 = one || busy ? 1 : 2;
+    if (rows == 1) return own ? take<F, 1, 2, U, PG_MEET_NEAR>() : take<F, 1, 2, U, PG_MEET_FAR>();
+    if (rows == 2) return own ? take<F, 2, 2, U, PG_MEET_NEAR>() : take<F, 2, 2, U, PG_MEET_FAR>();
+    return rows <= 4 ? take<F, 4, O4, 1, PG_MEET_FAR>() : take<F, 8, O8, U8, PG_MEET_FAR>();
 }
 
 /* The exact form of quantised weights, and rows of odd lengths, are there to be right. */
 template <class F> static choice choose_float(int rows, bool even)
 {
-    if (!even) return by_float<F, 4, 1, 1, false>();
-    if constexpr (F::QUANT) return by_float<F, 4, 1, 1, true>();
     if constexpr (!F::QUANT) {
-        constexpr int O = F::WIDTH > 8 ? 2 : 4;
-        if (rows == 1) return by_float<F, 1, 2, 2, true>();
-        if (rows == 2) return by_float<F, 2, 2, 2, true>();
-        return rows <= 4 ? by_float<F, 4, O, 1, true>() : by_float<F, 8, O, 1, true>();
+        constexpr int O = F::WIDTH > 8 ? 2 : 4, most = F::WIDTH > 8 ? 4 : 8;
+        if (even && rows == 1) return take<F, 1, 2, 2, PG_MEET_EVEN>();
+        if (even && rows == 2) return take<F, 2, 2, 2, PG_MEET_EVEN>();
+        if (even) return rows <= 4 ? take<F, 4, O, 1, PG_MEET_EVEN>() : take<F, most, O, 1, PG_MEET_EVEN>();
     }
+    return take<F, 4, 1, 1, PG_MEET_ODD>();
 }
 
 /* flag: blocks can round for themselves, or everything is 16-byte aligned. */
@@ -271,7 +255,7 @@ static void multiply(pg_cuda *c, const pg_op *op, int n_op)
     const bool x_even = j.x_width % 4 == 0 && j.x_step % 4 == 0;
     const int64_t own_bytes = pg_rounded_bytes((int64_t)(rows < 2 ? 1 : 2) * k);
     const choice best =
-        choose(type, rounded, rows, rounded ? own_bytes <= SHARED_MOST : x_even && pg_stack_even(type, k));
+        choose(type, rounded, rows, rounded ? own_bytes <= PG_SHARED_MOST : x_even && pg_stack_even(type, k));
     j.groups = (rows + best.rows - 1) / best.rows;
     j.split = pg_gemv_split(n, (k + best.chunk - 1) / best.chunk);
     const int outputs = PG_GEMV_WARPS / j.split * best.outputs;
@@ -283,8 +267,7 @@ static void multiply(pg_cuda *c, const pg_op *op, int n_op)
     if (rounded && !best.own) {
         const int padded = j.groups * best.rows;
         j.act = pg_rounded_at(c->scratch, (int64_t)j.batch * padded * k);
-        PG_LAUNCH(round_rows, dim3((k / 4 + 255) / 256, rows, j.batch), 256, 0, c->stream, j.act, j.x, j.x_width,
-                  j.x_step, padded, k, c->step, j.all);
+        pg_cuda_round(c, j.act, j.x, j.x_width, j.x_step, padded, k, j.batch, j.all);
     }
     PG_LAUNCH(best.kernel, dim3(tiles * j.groups, j.batch), PG_GEMV_THREADS, best.own ? own_bytes : 0, c->stream, j);
     pg_cuda_try(c, cudaGetLastError(), "cannot multiply few rows");

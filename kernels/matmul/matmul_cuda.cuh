@@ -8,8 +8,15 @@
 /* Up to so many rows stream the weights through gemv.cuh; more are gemm's. */
 enum { PG_FEW_ROWS = 16 };
 
+enum { PG_SHARED_MOST = 48 * 1024 }; /* bytes of shared memory that a block has for the asking */
+
 /* matmul_cuda.cu: whether the rows of a MATMUL op are rounded to 8 bits when they are few. */
 int pg_cuda_rounds(const pg_code *code, const pg_op *op);
+
+/* matmul_cuda.cu: round columns b * x_step .. + k of every row of x (all: which rows there are) for each b below batch, to
+ * [batch][padded][k]. */
+void pg_cuda_round(pg_cuda *c, const pg_rounded &y, const float *x, int x_width, int x_step, int padded, int k,
+                   int batch, int all);
 
 /* turned_cuda.cu: the transposed form, few rows. */
 void pg_cuda_turned(pg_cuda *c, const pg_op *op);

@@ -28,10 +28,9 @@ struct trial {
     {
         h.seed = next_seed++;
         h.max_rows = PG_FEW_ROWS;
-        h.lt_bytes = 256;
         h.exact = exact;
     }
-    ~trial() { harness_close_all(&h); }
+    ~trial() { harness_drop(&h); }
     pg_op *multiply(pg_ref x, const pg_tensor *w, int width, const float *bias)
     {
         made.push_back(harness_value(&h, width));
