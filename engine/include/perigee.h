@@ -467,7 +467,8 @@ typedef struct pg_admit_view {
 } pg_admit_view;
 
 /* A stage that is code of somebody else. All are called on the engine's thread. NULL: that point is not used; < 0: this
- * stage is not called any more, and that is reported. */
+ * stage is not called any more, and that is reported. On a device that has memory of its own, route makes every layer wait
+ * for its scores to go to the host and back, and logits brings whole rows there; what the first takes is reported once. */
 typedef struct pg_hooks {
     int (*route)(void *ud, const pg_route_view *view, pg_error *err);   /* once a layer and step and run of its rows */
     int (*logits)(void *ud, const pg_logits_view *view, pg_error *err); /* once a step */
@@ -556,7 +557,7 @@ PG_API int pg_knob_set(pg_engine *e, const char *name, float value, pg_error *er
 PG_API int pg_knob_get(pg_engine *e, const char *name, float *value, pg_error *err);
 PG_API const char *pg_knob_name(pg_engine *e, int32_t i);
 
-/* Something that a policy did wrong. */
+/* Something that a policy did wrong, or that it makes a device wait for. */
 typedef struct pg_report {
     double number;    /* from 1, never used twice */
     double count;     /* how often it happened: rows, or calls */

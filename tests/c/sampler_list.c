@@ -127,7 +127,8 @@ static void any_settings(void)
             const unsigned long long from = rng;
             pg_best best;
             make_row(&rng, V, (unsigned)below(&rng, 6));
-            make_list(&rng, V, below(&rng, 3) ? PG_BEST : 1 + below(&rng, PG_BEST), value, id, &best);
+            make_list(&rng, V, below(&rng, 2) ? PG_BEST : 1 + below(&rng, below(&rng, 2) ? PG_BEST : 5), value, id,
+                      &best);
             pg_request how = random_request(&rng, V);
             pg_draw d = { .how = &how, .seed = check_rand(&rng), .position = run, .attempt = run % 3 };
             make_changes(&rng, V, &best, &how, &d, run);
