@@ -414,26 +414,32 @@ typedef struct choice {
     int dv, rows, warps, wm; /* most columns of values; queries and warps of a warp-row; most warp-rows */
 } choice;
 
-#define CHOICE(kernel, T, wm, ...)                                                                               \
-    {                                                                                                            \
-        kernel<T, pg_attn_split<__VA_ARGS__>,                                                                    \
-               32 * (wm)*pg_attn_split<__VA_ARGS__>::WN * pg_attn_split<__VA_ARGS__>::WK>,                       \
-            pg_attn_room_of<pg_attn_split<__VA_ARGS__>>, pg_attn_split<__VA_ARGS__>::DV,                         \
-            pg_attn_split<__VA_ARGS__>::ROWS, pg_attn_split<__VA_ARGS__>::WN *pg_attn_split<__VA_ARGS__>::WK, wm \
-    }
-/* warp-rows; then columns of values, 16 queries, WN, WK, positions of a tile */
-#define DECODE(T)                                                                          \
-    {                                                                                      \
-        CHOICE(decode, T, 1, 64, 1, 4, 1, 64), CHOICE(decode, T, 1, 128, 1, 4, 1, 64),     \
-            CHOICE(decode, T, 1, 256, 1, 4, 1, 64), CHOICE(decode, T, 2, 512, 1, 4, 2, 32) \
-    }
-#define PREFILL(T)                                                                           \
-    {                                                                                        \
-        CHOICE(prefill, T, 4, 64, 2, 1, 1, 64), CHOICE(prefill, T, 4, 128, 2, 1, 1, 64),     \
-            CHOICE(prefill, T, 8, 256, 1, 1, 1, 64), CHOICE(prefill, T, 2, 512, 2, 2, 2, 32) \
-    }
-static const choice kernels[2][2][4] = { { DECODE(__half), PREFILL(__half) },
-                                         { DECODE(__nv_bfloat16), PREFILL(__nv_bfloat16) } };
+template <class T, class S, int WM> static choice decode_by(void)
+{
+    return { decode<T, S, 32 * WM * S::WN * S::WK>, pg_attn_room_of<S>, S::DV, S::ROWS, S::WN * S::WK, WM };
+}
+template <class T, class S, int WM> static choice prefill_by(void)
+{
+    return { prefill<T, S, 32 * WM * S::WN * S::WK>, pg_attn_room_of<S>, S::DV, S::ROWS, S::WN * S::WK, WM };
+}
+
+/* For a number format, best first; the last has room where there is little shared memory. */
+enum { CHOICES = 5 };
+template <class T> static const choice *choices(int is_prefill)
+{
+    static const choice decodes[CHOICES] = {
+        decode_by<T, pg_attn_split<64, 1, 4, 1, 64>, 1>(),
+        decode_by<T, pg_attn_split<128, 1, 4, 1, 64>, 1>(),
+        decode_by<T, pg_attn_split<256, 1, 4, 1, 64>, 1>(),
+        decode_by<T, pg_attn_split<512, 1, 4, 2, 32>, 2>(),
+    };
+    static const choice prefills[CHOICES] = {
+        prefill_by<T, pg_attn_split<64, 2, 1, 1, 64>, 4>(),  prefill_by<T, pg_attn_split<128, 2, 1, 1, 64>, 4>(),
+        prefill_by<T, pg_attn_split<256, 1, 1, 1, 64>, 8>(), prefill_by<T, pg_attn_split<512, 2, 2, 2, 32>, 2>(),
+        prefill_by<T, pg_attn_split<512, 1, 4, 2, 32>, 1>(),
+    };
+    return is_prefill ? prefills : decodes;
+}
 
 /* Shared memory of a multiprocessor; a block may have 1 KB less. */
 static int shared_bytes(int arch)
@@ -461,12 +467,15 @@ static int launch(pg_cuda *c, pg_attn_args *a, int is_prefill, int rows)
 {
     const int shared = a->heads / a->kv_heads;
     if (a->dtype == PG_F32 || a->dv > 512) return -1;
-    const choice *k = kernels[a->dtype == PG_BF16][is_prefill];
-    while (k->dv < a->dv) k++;
-    int wm = k->wm;
-    while (!is_prefill && wm > 1 && shared <= k->rows * wm / 2) wm /= 2;
-    const int bytes = fit(c, a, k, &wm), most = k->rows * wm;
+    const choice *k = a->dtype == PG_BF16 ? choices<__nv_bfloat16>(is_prefill) : choices<__half>(is_prefill);
+    int wm = 0, bytes = 0;
+    for (int i = 0; i < CHOICES && !bytes; i++, k += !bytes) {
+        if (k->dv < a->dv) continue;
+        for (wm = k->wm; !is_prefill && wm > 1 && shared <= k->rows * wm / 2;) wm /= 2;
+        bytes = fit(c, a, k, &wm);
+    }
     if (!bytes) return -1;
+    const int most = k->rows * wm;
     a->heads_part = shared < most ? shared : most;
     a->parts = (shared + a->heads_part - 1) / a->heads_part;
     a->rows_part = most / a->heads_part;
