@@ -167,7 +167,7 @@ $(PLUGIN): $(CUOBJ) $(LIB)
 # ---- CUDA on the CPU ---------------------------------------------------------------------------------------------------
 # Device code compiled for the emulator (tests/cuda/emu), and the programs that test it; only where there is a C++ compiler.
 # Objects are in an archive: a test takes the ops that it names.
-EMUFLAGS := -std=c++17 -D_GNU_SOURCE -g $(if $(SAN),-O1,-O2) -Wall -Wextra -Wno-missing-field-initializers -Wno-unknown-pragmas \
+EMUFLAGS := -std=c++17 -D_GNU_SOURCE -g $(if $(SAN),-O1,-O2) -Wall -Wextra -Wno-missing-field-initializers -Wno-unknown-pragmas -Wno-uninitialized \
             -fPIC -fvisibility=hidden -ffp-contract=off -fno-strict-aliasing -pthread -DPG_EMU -Itests/cuda/emu -Ikernels/cuda $(if $(SAN),$(filter -f%,$(LINK)) -fno-omit-frame-pointer)
 EMULIB   := $(B)/emu/libemu.a
 EMUOBJ   := $(patsubst %,$(B)/emu/%.o,$(wildcard tests/cuda/emu/*.cc) $(shell find kernels -name '*.cu' | LC_ALL=C sort))
