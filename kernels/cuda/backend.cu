@@ -124,7 +124,8 @@ static int place_weights(pg_cuda_backend *b, int64_t left)
             "%s (%s) has %.2f GB too little memory: %.2f GB are left for weights, and those that every token visits "
             "take %.2f GB (experts could stay in host memory); close other programs that use the device, lower "
             "kv_tokens or batch, or take a smaller quantisation",
-            base->device, base->isa, (double)missing * 1e-9, (double)left * 1e-9, (double)b->store.dense_bytes * 1e-9);
+            base->device, base->isa, (double)missing * 1e-9, left > 0 ? (double)left * 1e-9 : 0.0,
+            (double)b->store.dense_bytes * 1e-9);
         return -1;
     }
     base->weight_bytes = (double)(b->store.near_bytes + b->store.far_bytes);

@@ -116,6 +116,7 @@ static void check_types(const char *folder)
     if (d) closedir(d);
 }
 
+/* Models of one type have no limit of their own: MXFP4 experts in the deepest of them come to half of this one. */
 static void check_all(const char *models, const char *only)
 {
     char folder[600], path[1200];
@@ -130,9 +131,9 @@ static void check_all(const char *models, const char *only)
         }
         snprintf(path, sizeof path, "%s/model.gguf", folder);
         const int gguf = golden_exists(path);
-        if (gguf) check_file(path, folder, "cases.json", 1.3e-3);
+        if (gguf) check_file(path, folder, "cases.json", 4.0e-3);
         snprintf(path, sizeof path, "%s/hf", folder);
-        if ((all || !gguf) && golden_exists(path)) check_file(path, folder, "cases.json", 1.3e-3);
+        if ((all || !gguf) && golden_exists(path)) check_file(path, folder, "cases.json", 4.0e-3);
     }
     if (d) closedir(d);
 }

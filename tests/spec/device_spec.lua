@@ -89,7 +89,7 @@ describe_emulated("an emulated device", function()
 
    it("keeps experts in host memory when they do not fit, and says so", function()
       with(emulated, function()
-         setenv("PERIGEE_CUDA_MEMORY", "0.045")
+         setenv("PERIGEE_CUDA_MEMORY", "0.063")
          local engine = assert(open { device = "cuda" })
          assert.matches("GB of experts did not fit", engine:info().note)
          assert(engine:complete("Once", { max_new = 2 }))
