@@ -142,8 +142,8 @@ typedef struct pg_info {
     /* only from pg_engine_info; 0 from pg_describe */
     int32_t context, kv_tokens, batch, threads;
     char kv_type[8], precision[8];
-    char device[16]; /* "cpu", "cuda:0" */
-    char isa[64];    /* instruction set of the kernels in use: "avx512"; "sm_90 NVIDIA H200" */
+    char device[16];     /* "cpu", "cuda:0" */
+    char isa[64];        /* instruction set of the kernels in use: "avx512"; "sm_90 NVIDIA H200" */
     double memory_bytes; /* of the engine itself: arena, KV pool, packed and converted weights; without the mapped file,
                             of which nothing that was packed stays in memory; on a GPU all weights */
     char note[256];      /* "" or remarks: tensors that are not used, a context beyond the model's own */

@@ -1,4 +1,4 @@
--- Devices by name: what is missing where there is none, and, on a device that is emulated on the CPU, an engine from its
+-- Devices by name: what is missing where there is none, and, on a device that is emulated, an engine from its
 -- opening to its failure.
 local helper = dofile "tests/spec/helper.lua"
 local perigee = require "perigee"
