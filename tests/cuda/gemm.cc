@@ -132,7 +132,8 @@ static void wgmma_places(void)
     for (int r = 0; r < 128; r++)
         for (int k = 0; k < 64; k++) {
             const uint64_t about = pg_wgmma_describe(2048) + 2 * (k / 16);
-            CHECK((int)pg_wgmma_find(about, r, k % 16) - 2048 == pg_tile_at(r, k / 8) + k % 8 * 2, "row %d, column %d", r, k);
+            CHECK((int)pg_wgmma_find(about, r, k % 16) - 2048 == pg_tile_at(r, k / 8) + k % 8 * 2, "row %d, column %d",
+                  r, k);
         }
     std::vector<int> seen(64 * 128);
     for (int t = 0; t < 128; t++)

@@ -41,7 +41,8 @@ typedef struct shape {
     int rows, D, F, n_expert, n_used;
 } shape;
 
-static void experts(pg_dtype gate, pg_dtype up, pg_dtype down, shape s, int how, int glu, int bias, int exact, int apart)
+static void experts(pg_dtype gate, pg_dtype up, pg_dtype down, shape s, int how, int glu, int bias, int exact,
+                    int apart)
 {
     harness h;
     h.seed = ++seed * 131;
@@ -71,8 +72,8 @@ static void experts(pg_dtype gate, pg_dtype up, pg_dtype down, shape s, int how,
     choose(&h, pick, s.n_expert, s.n_used, how);
     char name[160];
     snprintf(name, sizeof name, "%s %s %s, %d rows, %d -> %d, choice %d, glu %d, exact %d, wgmma %d",
-             pg_dtype_get(gate)->name, pg_dtype_get(up)->name, pg_dtype_get(down)->name, s.rows, s.D, s.F, how, glu, exact,
-             wgmma);
+             pg_dtype_get(gate)->name, pg_dtype_get(up)->name, pg_dtype_get(down)->name, s.rows, s.D, s.F, how, glu,
+             exact, wgmma);
     harness_run_cpu(&h);
     harness_run_cuda(&h, run, name);
     harness_untouched(&h, { y }, name);
