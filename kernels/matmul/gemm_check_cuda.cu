@@ -32,7 +32,8 @@ static int multiply(pg_cuda *c, char *mem, const pg_gemm_kernel *kernel, std::ve
     g.scale = 1;
     if (pg_cuda_try(c, cudaMemsetAsync(g.y, 0xff, bytes, c->stream), "trying a product")) return -1;
     pg_gemm_launch(c, kernel, &g, 8);
-    return pg_cuda_try(c, cudaMemcpyAsync(y->data(), g.y, bytes, cudaMemcpyDeviceToHost, c->stream), "trying a product") ||
+    return pg_cuda_try(c, cudaMemcpyAsync(y->data(), g.y, bytes, cudaMemcpyDeviceToHost, c->stream),
+                       "trying a product") ||
                    pg_cuda_try(c, cudaStreamSynchronize(c->stream), "trying a product")
                ? -1
                : 0;
@@ -52,7 +53,8 @@ static int agree(const std::vector<float> &a, const std::vector<float> &b)
 static int try_all(pg_cuda *c, char *mem, const std::vector<char> &in)
 {
     std::vector<float> want(CHECK_ROWS * CHECK_N), got(want.size());
-    if (pg_cuda_try(c, cudaMemcpyAsync(mem, in.data(), in.size(), cudaMemcpyHostToDevice, c->stream), "trying a product"))
+    if (pg_cuda_try(c, cudaMemcpyAsync(mem, in.data(), in.size(), cudaMemcpyHostToDevice, c->stream),
+                    "trying a product"))
         return -1;
     const pg_gemm_kernel mma = pg_gemm_mma(PG_BF16, 128, 1);
     if (multiply(c, mem, &mma, &want)) return -1;

@@ -13,8 +13,8 @@ enum { SPLIT_STEPS = 8 }; /* of 64 columns that a part of K has at least */
 
 /* ---- rows of x ---------------------------------------------------------------------------------------------------- */
 
-static __global__ void to_bf16(uint32_t *y, const float *x, int64_t x_width, int64_t x_group, int rows, int k, int width,
-                               const pg_cuda_step *step, int all)
+static __global__ void to_bf16(uint32_t *y, const float *x, int64_t x_width, int64_t x_group, int rows, int k,
+                               int width, const pg_cuda_step *step, int all)
 {
     const int r = (int)blockIdx.y, b = (int)blockIdx.z, i = 2 * (int)(blockIdx.x * blockDim.x + threadIdx.x);
     if (r >= pg_step_rows(step, all) || i >= width) return;

@@ -27,13 +27,13 @@ typedef struct pg_gemm {
     const float *bias[2]; /* [groups][n] or NULL */
     float scale, limit;
     int32_t glu;
-    int32_t split;  /* parts of K, each of a block of its own; 1, or the sums go to part */
-    float *part;    /* [split][groups][rows][n] */
-    int32_t rows;   /* rows that part has room for: those launched for */
+    int32_t split; /* parts of K, each of a block of its own; 1, or the sums go to part */
+    float *part;   /* [split][groups][rows][n] */
+    int32_t rows;  /* rows that part has room for: those launched for */
 } pg_gemm;
 
 enum {
-    PG_GEMM_STEP = 64,          /* columns of x that are taken at a time: bf16 rows are filled up with zeros to a multiple */
+    PG_GEMM_STEP = 64, /* columns of x that are taken at a time: bf16 rows are filled up with zeros to a multiple */
     PG_GEMM_SUMS = 2 * 128 * 128 /* that the tiles of one multiprocessor have at most, whatever the kernel */
 };
 

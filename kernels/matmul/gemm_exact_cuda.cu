@@ -10,7 +10,8 @@ enum {
     ROWS = 32,
     COLUMNS = 64,
     THREADS = 128,
-    PITCH = PG_GEMM_STEP + 1, /* floats of a row: threads that read one column of neighbouring rows meet no bank twice */
+    PITCH =
+        PG_GEMM_STEP + 1, /* floats of a row: threads that read one column of neighbouring rows meet no bank twice */
     SHARED = (ROWS + COLUMNS) * PITCH * (int)sizeof(float)
 };
 

@@ -33,7 +33,8 @@ template <int M> struct tile_mma {
         for (int k = 0; k < PG_GEMM_STEP / 16; k++) {
             uint32_t b[WIDE / 2][4];
 #pragma unroll
-            for (int i = 0; i < WIDE / 2; i++) /* 16 weight rows: 0 .. 7 and 8 .. 15, of each both halves of 16 columns */
+            for (int i = 0; i < WIDE / 2;
+                 i++) /* 16 weight rows: 0 .. 7 and 8 .. 15, of each both halves of 16 columns */
                 pg_ldmatrix_x4(b[i], w + pg_tile_at(column(2 * i) + lane % 8 + lane / 16 * 8, 2 * k + lane / 8 % 2));
 #pragma unroll
             for (int i = 0; i < HIGH; i++) {

@@ -15,10 +15,7 @@ template <int M> struct tile_wgmma {
     enum { SHARED = X_BUFFERS * M * PG_TILE_ROW + W_BUFFERS * PG_TILE_N * PG_TILE_ROW + PG_WGMMA_ALIGN };
     float sum[HIGH][PG_WGMMA_SUMS];
 
-    static __device__ __forceinline__ int row(int i)
-    {
-        return (2 * i + (int)threadIdx.x / 128) * PG_WGMMA_ROWS;
-    }
+    static __device__ __forceinline__ int row(int i) { return (2 * i + (int)threadIdx.x / 128) * PG_WGMMA_ROWS; }
     __device__ __forceinline__ void clear(void)
     {
 #pragma unroll
@@ -44,7 +41,8 @@ template <int M> struct tile_wgmma {
         for (int i = 0; i < HIGH; i++) {
             const uint64_t a = pg_wgmma_describe(pg_shared_address(x + row(i) * PG_TILE_ROW));
 #pragma unroll
-            for (int k = 0; k < PG_GEMM_STEP / 16; k++) pg_wgmma(sum[i], a + 2 * k, b + 2 * k); /* 32 bytes further on */
+            for (int k = 0; k < PG_GEMM_STEP / 16; k++)
+                pg_wgmma(sum[i], a + 2 * k, b + 2 * k); /* 32 bytes further on */
         }
         pg_wgmma_commit();
     }

@@ -60,8 +60,9 @@ __device__ __forceinline__ uint32_t pg_bf16_pair(float low, float high)
 /* A piece as bf16. Codes of quantised formats get their factor and minimum in one step: a byte u in bits 8 .. 15 of 2^15 is
  * 2^15 + u, and d * (2^15 + u) + (m - d * (2^15 + 128)) rounds once; the second term is off by a thousandth of d at
  * most. MXFP4's factors are too wide for that. */
-template <class F, pg_dtype T> __device__ __forceinline__ void pg_piece_bf16(const typename F::raw &raw, int chunk,
-                                                                            int piece, uint32_t (&y)[F::WIDTH / 2])
+template <class F, pg_dtype T>
+__device__ __forceinline__ void pg_piece_bf16(const typename F::raw &raw, int chunk, int piece,
+                                              uint32_t (&y)[F::WIDTH / 2])
 {
     if constexpr (T == PG_BF16) {
         y[0] = raw.w.x;
@@ -97,15 +98,9 @@ template <class F, int N, bool EVEN> struct pg_tile_raw {
     pg_view w[2];
     int32_t first[2], last, chunks; /* first row of each half; the last row that there is; chunks of a row */
 
-    static __device__ __forceinline__ int id(int i)
-    {
-        return (int)threadIdx.x + THREADS * i;
-    }
+    static __device__ __forceinline__ int id(int i) { return (int)threadIdx.x + THREADS * i; }
     /* A single unit's half is the thread's; of several, the first ones are of the first half. */
-    static __device__ __forceinline__ int half(int i)
-    {
-        return EACH > 1 ? 2 * i >= EACH : 0;
-    }
+    static __device__ __forceinline__ int half(int i) { return EACH > 1 ? 2 * i >= EACH : 0; }
 
     __device__ __forceinline__ void load(int tile)
     {
@@ -149,8 +144,8 @@ __device__ __forceinline__ void pg_tile_decode(const pg_tile_raw<F, PG_TILE_N, E
 /* ---- where a tile is ---------------------------------------------------------------------------------------------- */
 
 typedef struct pg_tile_place {
-    int32_t group, column; /* first weight row: of a pair half as far */
-    int32_t row, end;      /* rows (of the step, or pairs) of the tile, and where they end */
+    int32_t group, column;     /* first weight row: of a pair half as far */
+    int32_t row, end;          /* rows (of the step, or pairs) of the tile, and where they end */
     int32_t part, step, steps; /* part of K; its tiles of 64 columns */
 } pg_tile_place;
 
@@ -209,7 +204,8 @@ __device__ __forceinline__ void pg_tile_weights(pg_tile_raw<F, N, EVEN> *r, cons
     r->last = g.w[0].n - 1;
     r->chunks = pg_chunks<F>(g.w[0].k);
     if (r->EACH > 1) return;
-    if ((int)threadIdx.x >= r->THREADS / 2) { /* the half is known from here on: the other's addresses need no registers */
+    if ((int)threadIdx.x >=
+        r->THREADS / 2) { /* the half is known from here on: the other's addresses need no registers */
         r->w[0] = r->w[1];
         r->first[0] = r->first[1];
     }
@@ -262,7 +258,7 @@ __device__ __forceinline__ void pg_tile_put(const pg_gemm &g, const pg_tile_plac
 template <int M> struct pg_tile_x {
     enum { EACH = M / 32 };
     const unsigned char *base;
-    int64_t width; /* bytes */
+    int64_t width;      /* bytes */
     int32_t from[EACH]; /* the row, -1: none */
 
     __device__ __forceinline__ void begin(const pg_gemm &g, const pg_tile_place &p)
@@ -328,7 +324,8 @@ __device__ __forceinline__ void pg_tile_run(E &e, unsigned char *mem, const pg_g
 }
 
 /* A block: tile after tile. */
-template <class F, pg_dtype T, class E, bool EVEN> __device__ __forceinline__ void pg_tiles(const pg_gemm &g, unsigned char *mem)
+template <class F, pg_dtype T, class E, bool EVEN>
+__device__ __forceinline__ void pg_tiles(const pg_gemm &g, unsigned char *mem)
 {
     pg_tile_place p;
     const int columns = g.pair ? PG_TILE_N / 2 : PG_TILE_N;

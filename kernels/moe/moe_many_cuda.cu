@@ -261,15 +261,15 @@ static void multiply_hidden(pg_cuda *c, const pg_experts *e, const sorting *s, c
         const pg_gemm_kernel *k = &kernel[up];
         pg_gemm_launch(c, k, &g, tiles_of(s, pairs, k->rows, g.w[0].n, g.pair ? k->columns / 2 : k->columns));
     }
-    if (apart(e))
-        PG_LAUNCH(activate, dim3((unsigned)(j->hidden_width + 255) / 256, 1024), 256, 0, c->stream, *j);
+    if (apart(e)) PG_LAUNCH(activate, dim3((unsigned)(j->hidden_width + 255) / 256, 1024), 256, 0, c->stream, *j);
 }
 
 void pg_cuda_experts_many(pg_cuda *c, const pg_op *op)
 {
     const pg_experts *e = op->a.experts.experts;
     const int rows = pg_cuda_rows(c, op->src[0]), most = pg_cuda_width(c, op->src[1]) / 2, exact = c->code->exact;
-    const int64_t pairs = (int64_t)rows * most, D = e->n_embd, F = e->n_ff, each = (int64_t)rows * e->n_used / e->n_expert;
+    const int64_t pairs = (int64_t)rows * most, D = e->n_embd, F = e->n_ff,
+                  each = (int64_t)rows * e->n_used / e->n_expert;
     room m;
     lay_out(&m, c->scratch, e, rows, most, exact);
     pg_gemm_kernel in[2] = { pg_gemm_choose(c, e->gate[0].dtype, D, each, exact),
