@@ -224,7 +224,7 @@ static __device__ __forceinline__ void values(float (&acc)[S::MT][S::NV][4], con
     }
 }
 
-/* Where positions of a tile lie, for the tile's copies two steps on. */
+/* Where a position of a tile lies, for when the tile is fetched. */
 template <int N>
 static __device__ __forceinline__ void set_place(const pg_attn_room &m, unsigned char *mem, int tile, int i,
                                                  const pg_attn_place &at)
