@@ -1,9 +1,9 @@
-/* attn_cuda.cu: the attention op on the device: which kernel, how rows are shared out, and the fold of what a row of the
- * decode class was cut into.
+/* attn_cuda.cu: the attention op on the device: which kernel, how rows are shared out, and the fold of what a row of
+ * the decode class was cut into.
  *
  * Which kernel depends on the op, the cache and the device. How many runs a block takes depends on the bucket: enough
- * blocks to fill the device, and otherwise few, for each leaves its sums in scratch. Rows whose sums do not fit there at
- * once are launched in several waves. attn_cuda.cuh says why none of this shows in a result. */
+ * blocks to fill the device, and otherwise few, for each leaves its sums in scratch. Rows whose sums do not fit there
+ * at once are launched in several waves. attn_cuda.cuh says why none of this shows in a result. */
 #include "attn_cuda.cuh"
 
 enum { FOLD_COLUMNS = 128 };

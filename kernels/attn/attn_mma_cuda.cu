@@ -1,16 +1,15 @@
 /* attn_mma_cuda.cu: attention with tensor cores: the 16-bit caches, and q8_0 as 16-bit numbers.
  *
  * A block takes an item: some rows of a sequence times some heads that share a kv head. Keys and values pass through
- * shared memory tile by tile, fetched ahead, and are read from the cache once for all queries of the item. Prefill of
- * ordinary heads: a warp has 32 queries, all positions of a tile and all columns, so weights go from one product to the
- * next in registers. Decode, and MLA, whose 512 columns of sums fit no warp: warps share queries; each takes some
- * positions and some columns of the scores, and some columns of the sums, and the weights pass through shared memory.
+ * shared memory tile by tile, fetched ahead, and are read from the cache once for all queries of the item. Prefill: a
+ * warp has 32 queries, all positions of a tile and all columns, so weights stay in registers. Decode, and MLA, whose
+ * 512 columns of sums fit no warp: warps share queries, each takes a part of the scores and of the sums' columns.
  * What a row does not see counts as 0 * v: an infinity among later values of its tile would show.
  * Sources: Dao, FlashAttention-2 (arXiv 2307.08691); Dao et al., Flash-Decoding, 2023; absorbed MLA, DeepSeek-V2
  * (arXiv 2405.04434). */
 #include "attn_tile_cuda.cuh"
 
-/* The running softmax of a thread's rows (of each 16 queries lane / 4 and 8 more), and its warp's columns of the sums. */
+/* The running softmax of a thread's rows (of 16 queries lane / 4 and 8 more), and its warp's columns of the sums. */
 template <int MT, int NV> struct sums {
     float top[MT][2], sum[MT][2], acc[MT][NV][4];
 };
@@ -225,7 +224,7 @@ static __device__ __forceinline__ void values(float (&acc)[S::MT][S::NV][4], con
     }
 }
 
-/* Where positions of a tile lie, for the tile's copies two steps on. */
+/* Where a position of a tile lies, for when the tile is fetched. */
 template <int N>
 static __device__ __forceinline__ void set_place(const pg_attn_room &m, unsigned char *mem, int tile, int i,
                                                  const pg_attn_place &at)
@@ -299,12 +298,11 @@ static __device__ __forceinline__ void attend(const pg_attn_args &a, const pg_at
         weigh<S>(a, s, first, last, t * S::N + me.wn * S::NT * 8 + me.lane % 4 * 2,
                  t * S::N >= from && t * S::N + S::N - 1 <= least, x, mem + m.red, me);
         values<T, S>(x.acc, s, m, mem, v, me);
-        if (t + 1 == t1 || (GROUP && (t + 1) * S::N % w.run == 0)) together<S, false>(x.sum, mem + m.red, me);
-        if constexpr (GROUP) {
-            if (t + 1 == t1 || (t + 1) * S::N % w.run == 0) {
-                fold(group, x);
-                begin(x);
-            }
+        const bool ends = t + 1 == t1 || (GROUP && (t + 1) * S::N % w.run == 0);
+        if (ends) together<S, false>(x.sum, mem + m.red, me);
+        if (GROUP && ends) {
+            if constexpr (GROUP) fold(group, x);
+            begin(x);
         }
         if (mine) set_place<S::N>(m, mem, t + a.stages, threadIdx.x, next);
     }
@@ -386,19 +384,19 @@ static __device__ __forceinline__ void put(const pg_attn_args &a, const pg_attn_
 template <class T, class S, int THREADS> static __global__ void __launch_bounds__(THREADS) prefill(const pg_attn_args a)
 {
     PG_SHARED(unsigned char, mem);
-    const pg_cuda_step step = *a.step;
-    const int tile = (gridDim.x - 1 - blockIdx.x) * a.rows_part, end = min(step.n_prefill, tile + a.rows_part);
+    const pg_cuda_step *step = a.step;
+    const int tile = (gridDim.x - 1 - blockIdx.x) * a.rows_part, end = min(step->n_prefill, tile + a.rows_part);
     const pg_attn_room m = pg_attn_room_of<S>(a, (int)blockDim.x / 32 / (S::WN * S::WK));
     const lot<S> me;
     pg_attn_item w;
     set_heads(a, w, blockIdx.y);
     for (w.r0 = tile; w.r0 < end; w.r0 += w.n_row) {
-        const int seq = step.seq[w.r0];
-        w.n_row = step.seq[end - 1] == seq ? end - w.r0 : 1; /* mostly the former: a sequence's rows stand together */
-        while (w.r0 + w.n_row < end && step.seq[w.r0 + w.n_row] == seq) w.n_row++;
-        w.pages = step.pages + (int64_t)seq * step.page_step;
-        w.lo = pg_attn_first(a, step.pos[w.r0]);
-        w.hi = step.pos[w.r0 + w.n_row - 1];
+        const int seq = step->seq[w.r0];
+        w.n_row = step->seq[end - 1] == seq ? end - w.r0 : 1; /* mostly the former: a sequence's rows stand together */
+        while (w.r0 + w.n_row < end && step->seq[w.r0 + w.n_row] == seq) w.n_row++;
+        w.pages = step->pages + (int64_t)seq * step->page_step;
+        w.lo = pg_attn_first(a, step->pos[w.r0]);
+        w.hi = step->pos[w.r0 + w.n_row - 1];
         sums<S::MT, S::NV> x;
         attend<T, S, false>(a, m, mem, w, x);
         put<S>(a, w, x, me);
@@ -447,17 +445,19 @@ static int shared_bytes(int arch)
     return (arch == 80 || arch == 87 ? 164 : arch < 90 || arch >= 120 ? 100 : 228) << 10;
 }
 
-/* Most warp-rows, and stages, that fit. A second block on a multiprocessor is worth more than a third stage, unless the
- * block is so big that there cannot be one. Returns bytes, 0: nothing fits. */
+/* Most warp-rows that fit with two stages or, if none do, with one; and most stages, but a second block on a
+ * multiprocessor is worth more than a third stage. Returns bytes, 0: nothing fits. */
 static int fit(const pg_cuda *c, pg_attn_args *a, const choice *k, int *wm)
 {
-    const int room = shared_bytes(c->arch);
-    for (; *wm > 0; *wm /= 2) {
-        a->stages = 2;
-        const int most = 2 * (k->room(*a, *wm).total + 1024) <= room ? room / 2 : room;
-        for (a->stages = PG_ATTN_RING; a->stages > 0; a->stages--) {
-            const int bytes = k->room(*a, *wm).total;
-            if (bytes + 1024 <= most) return bytes;
+    const int room = shared_bytes(c->arch), all = *wm;
+    for (int least = 2; least > 0; least--) {
+        for (*wm = all; *wm > 0; *wm /= 2) {
+            a->stages = least;
+            const int most = 2 * (k->room(*a, *wm).total + 1024) <= room ? room / 2 : room;
+            for (a->stages = PG_ATTN_RING; a->stages >= least; a->stages--) {
+                const int bytes = k->room(*a, *wm).total;
+                if (bytes + 1024 <= most) return bytes;
+            }
         }
     }
     return 0;
@@ -474,16 +474,16 @@ static int launch(pg_cuda *c, pg_attn_args *a, int is_prefill, int rows)
         for (wm = k->wm; !is_prefill && wm > 1 && shared <= k->rows * wm / 2;) wm /= 2;
         bytes = fit(c, a, k, &wm);
     }
-    if (!bytes) return -1;
     const int most = k->rows * wm;
+    if (!bytes) return -1;
     a->heads_part = shared < most ? shared : most;
     a->parts = (shared + a->heads_part - 1) / a->heads_part;
     a->rows_part = most / a->heads_part;
     if (pg_cuda_try(c, cudaFuncSetAttribute(k->kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
                     "shared memory of attention"))
         return 0;
-    const int items = a->kv_heads * a->parts;
-    const dim3 grid = is_prefill ? dim3((rows + a->rows_part - 1) / a->rows_part, items) : dim3(a->slots, items, rows);
+    const unsigned items = a->kv_heads * a->parts, tiles = (rows + a->rows_part - 1) / a->rows_part;
+    const dim3 grid = is_prefill ? dim3(tiles, items) : dim3(a->slots, items, rows);
     PG_LAUNCH(k->kernel, grid, wm * k->warps * 32, bytes, c->stream, *a);
     pg_cuda_try(c, cudaGetLastError(), "attention");
     return 0;

@@ -1,8 +1,8 @@
-/* attn_plain_cuda.cu: attention in f32, for any cache format and any shape: exact plans, f32 caches, and what does not fit
- * the tensor cores' tiles. It shows plainly what is computed; where speed is wanted, attn_mma_cuda.cu computes it.
+/* attn_plain_cuda.cu: attention in f32, for any cache format and any shape: exact plans, f32 caches, and what does not
+ * fit the tensor cores' tiles. It shows plainly what is computed; where speed is wanted, attn_mma_cuda.cu computes it.
  *
- * A block takes up to eight heads that share a kv head, one row, and COLUMNS columns of their values. Scores: a warp takes
- * a position, its lanes the columns. Sums: a thread takes columns, all positions in order. */
+ * A block takes up to eight heads that share a kv head, one row, and COLUMNS columns of their values. Scores: a warp
+ * takes a position, its lanes the columns. Sums: a thread takes columns, all positions in order. */
 #include "attn_cuda.cuh"
 
 enum { THREADS = 128, HEADS = 8, TILE = 32, HELD = 4, COLUMNS = THREADS * HELD };

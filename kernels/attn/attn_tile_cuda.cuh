@@ -1,12 +1,12 @@
-/* attn_tile: tiles of cached keys and values on their way into shared memory, and the products that tensor cores make of
- * them. Private to attn_mma_cuda.cu.
+/* attn_tile: tiles of cached keys and values on their way into shared memory, and the products that tensor cores make
+ * of them. Private to attn_mma_cuda.cu.
  *
  * A tile is N positions of a kv head; its rows stand an odd number of 16-byte chunks apart, so that the eight rows that
- * ldmatrix takes at once never share a bank. Positions that no row of the block sees are zeros: pages are not cleared, and
- * a NaN times a weight of 0 would show. Columns from dk, or dv, on to the next border that the products need are zeros.
- * Numbers of 16 bits whose slices begin at multiples of 16 bytes are copied to where they are used, several tiles ahead.
- * Everything else (q8_0, odd head sizes) comes as it is stored, from the 16-byte border before a slice, and is converted
- * once it is there. */
+ * ldmatrix takes at once never share a bank. Positions that no row of the block sees are zeros: pages are not cleared,
+ * and a NaN times a weight of 0 would show. Columns from dk, or dv, on to the next border that the products need are
+ * zeros. Numbers of 16 bits whose slices begin at multiples of 16 bytes are copied to where they are used, several
+ * tiles ahead. Everything else (q8_0, odd head sizes) comes as it is stored, from the 16-byte border before a slice,
+ * and is converted once it is there. */
 #ifndef PG_ATTN_TILE_H
 #define PG_ATTN_TILE_H
 
@@ -19,8 +19,8 @@ typedef struct pg_attn_place {
     long long k, v;
 } pg_attn_place;
 
-/* How the warps of a block share a tile: WM * WN * WK of them. A warp-row has 16 * MT queries; WN warps take its positions,
- * WK of them its columns of keys, and then all WN * WK the columns of values. */
+/* How the warps of a block share a tile: WM * WN * WK of them. A warp-row has 16 * MT queries; WN warps take its
+ * positions, WK of them its columns of keys, and then all WN * WK the columns of values. */
 template <int DV_, int MT_, int WN_, int WK_, int N_> struct pg_attn_split {
     static constexpr int DV = DV_, MT = MT_, WN = WN_, WK = WK_, N = N_;
     static constexpr int ROWS = 16 * MT, NT = N / WN / 8, NV = DV / (WN * WK) / 8;
@@ -118,8 +118,8 @@ static __device__ __forceinline__ int pg_attn_slice_bytes(const pg_attn_args &a,
     return a.dtype == PG_Q8_0 ? ((g + 1) * width + 31) / 32 * 34 - g * width / 32 * 34 : width * 2;
 }
 
-/* Copy one kind of row of a tile: `chunks` 16-byte pieces of it from the border before its slice for kv head g. 8, 16 or
- * 32 lanes take a row. */
+/* Copy one kind of row of a tile: `chunks` 16-byte pieces of it from the border before its slice for kv head g. 8, 16
+ * or 32 lanes take a row. */
 template <int N>
 static __device__ __forceinline__ void pg_attn_copy(const pg_attn_args &a, unsigned char *to, int pitch, int chunks,
                                                     const pg_attn_place *place, int is_v, int g, int width)
@@ -216,9 +216,9 @@ static __device__ __forceinline__ void pg_attn_convert(const pg_attn_args &a, un
 
 /* ---- products ----------------------------------------------------------------------------------------------------- */
 
-/* s[i][j] = q . k for the warp's queries [16 * i, 16 * i + 16) and positions [8 * j, 8 * j + 8), columns [from, to), which
- * are multiples of 32. q, k: its first rows. Where a warp has few sums, two of each go on at once, or every product would
- * wait for the one before. */
+/* s[i][j] = q . k for the warp's queries [16 * i, 16 * i + 16) and positions [8 * j, 8 * j + 8), columns [from, to),
+ * which are multiples of 32. q, k: its first rows. Where a warp has few sums, two of each go on at once, or every
+ * product would wait for the one before. */
 template <class T, int MT, int NT>
 static __device__ __forceinline__ void pg_attn_qk(float (&s)[MT][NT][4], const unsigned char *q, const unsigned char *k,
                                                   int pitch, int from, int to)
