@@ -1,9 +1,11 @@
 # perigee: the only build file. `make help` lists the targets; every variable below can be set on the command line.
 CC      ?= cc
 AR      ?= ar
+NVCC    ?= nvcc
 LUAJIT  ?= luajit
 OPT     ?= -O3
 # SAN=1: address and undefined-behaviour sanitizers, in a build folder of its own. WERROR=1: warnings are errors.
+# CUDA=1: the CUDA backend too, for CUDA_ARCHS and, as PTX, for what comes after the last of them.
 # FAST=1: the quick part of the tests. V=1: show whole commands. BUILD=folder: build elsewhere.
 PREFIX  ?= /usr/local
 DESTDIR ?=
@@ -30,7 +32,7 @@ LUAINC  = $(or $(shell pkg-config --cflags luajit 2>/dev/null),-I/usr/include/lu
 # ---- Debian's names of what is used, by what it is used for -----------------------------------------------------------
 DEPS_RUN  := gcc libc6-dev luajit libluajit-5.1-dev libutf8proc-dev libjansson-dev libpcre2-dev \
              lua-lpeg
-DEPS_TEST := $(DEPS_RUN) lua-busted lua-cjson
+DEPS_TEST := $(DEPS_RUN) g++ lua-busted lua-cjson
 DEPS_LINT := $(DEPS_RUN) git clang-format lua-check
 DEPS_ALL  := $(DEPS_TEST) $(DEPS_LINT) lua-ldoc clang pkg-config
 
@@ -38,7 +40,7 @@ DEPS_ALL  := $(DEPS_TEST) $(DEPS_LINT) lua-ldoc clang pkg-config
 WARN    := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings
 COMPILE := -std=c11 -D_GNU_SOURCE -g $(OPT) $(WARN) -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno \
            -pthread -Iengine/include
-LIBS    := -ljansson -lpcre2-8 -lutf8proc -lm -lpthread
+LIBS    := -ljansson -lpcre2-8 -lutf8proc -lm -lpthread -ldl
 ifdef SAN
 COMPILE += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -DPG_SAN
 LINK    := -fsanitize=address,undefined
@@ -71,7 +73,7 @@ CORE    := $(B)/lua/perigee/core.so
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all deps demo test bench lint doc install install-module uninstall env clean help examples tests FORCE
+.PHONY: all deps demo test test-cuda bench bench-cuda lint doc install install-module uninstall env clean help examples tests FORCE
 FORCE:
 
 all: $(LIB) $(B)/libperigee.so $(CORE) $(B)/bin/perigee $(B)/perigee.pc ## libraries, Lua module, command (default)
@@ -135,6 +137,107 @@ $(B)/examples/%: examples/%.c $(LIB)
 tests: $(TESTS)
 examples: all $(EXAMPLES) ## C examples into build/examples (those in Lua run as they stand)
 
+# ---- the CUDA backend ------------------------------------------------------------------------------------------------
+# A library of its own beside the module: it is looked for when a device is asked for. It carries what it needs of
+# kernels/, since the module keeps its symbols to itself; of CUDA only cuBLASLt and the driver are left outside.
+CUDA_ARCHS ?= 80 86 89 90
+CUSRC   := $(shell find kernels -name '*.cu' | LC_ALL=C sort)
+CUOBJ   := $(CUSRC:%=$(B)/%.o)
+PLUGIN  := $(B)/lua/perigee/perigee_cuda.so
+CUDA_LIB = $(abspath $(dir $(realpath $(shell command -v $(NVCC))))../lib64)
+CUDA_NEWEST = $(lastword $(CUDA_ARCHS))
+CUTARGET = $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$a,code=sm_$a) \
+           -gencode arch=compute_$(CUDA_NEWEST),code=compute_$(CUDA_NEWEST)
+CUFLAGS  = -std=c++17 -O3 $(CUTARGET) -Xcompiler -fPIC,-fvisibility=hidden,-Wall -Ikernels/cuda
+ifdef CUDA
+all: $(PLUGIN)
+endif
+$(B)/cuflags: FORCE
+	$(shell mkdir -p $(@D))$(file >$@.new,$(NVCC) $(CUFLAGS))
+	@if cmp -s $@.new $@; then rm -f $@.new; else mv -f $@.new $@; fi
+$(CUOBJ): $(B)/%.cu.o: %.cu $(B)/cuflags
+	@mkdir -p $(@D)
+	$(call say,NVCC)$(NVCC) $(CUFLAGS) $(DEPFILE) -c -o $@ $<
+$(PLUGIN): $(CUOBJ) $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LD)$(NVCC) -shared $(CUTARGET) -Xlinker -Bsymbolic,--exclude-libs=ALL,-rpath=$(CUDA_LIB) -o $@ $^ \
+		-lcublasLt -lpthread
+-include $(CUOBJ:=.d)
+
+# ---- CUDA on the CPU ---------------------------------------------------------------------------------------------------
+# Device code compiled for the emulator (tests/cuda/emu), and the programs that test it; only where there is a C++ compiler.
+# Objects are in an archive: a test takes the ops that it names.
+EMUFLAGS := -std=c++17 -D_GNU_SOURCE -g $(if $(SAN),-O1,-O2) -Wall -Wextra -Wno-missing-field-initializers -Wno-unknown-pragmas -Wno-uninitialized \
+            -fPIC -fvisibility=hidden -ffp-contract=off -fno-strict-aliasing -pthread -DPG_EMU -Itests/cuda/emu -Ikernels/cuda $(if $(SAN),$(filter -f%,$(LINK)) -fno-omit-frame-pointer)
+EMULIB   := $(B)/emu/libemu.a
+EMUOBJ   := $(patsubst %,$(B)/emu/%.o,$(wildcard tests/cuda/emu/*.cc) $(shell find kernels -name '*.cu' | LC_ALL=C sort))
+CUTESTS  := $(if $(shell command -v $(CXX) 2>/dev/null),$(patsubst tests/cuda/%.cc,$(B)/tests/cuda/%,$(wildcard tests/cuda/*.cc)))
+$(B)/emu/flags: FORCE
+	$(shell mkdir -p $(@D))$(file >$@.new,$(CXX) $(EMUFLAGS) $(CPPFLAGS) $(CXXFLAGS))
+	@if cmp -s $@.new $@; then rm -f $@.new; else mv -f $@.new $@; fi
+$(EMUOBJ): $(B)/emu/%.o: % $(B)/emu/flags
+	@mkdir -p $(@D)
+	$(call say,CXX)$(CXX) -x c++ $(EMUFLAGS) $(if $(WERROR),-Werror) $(CPPFLAGS) $(CXXFLAGS) $(DEPFILE) -c -o $@ $<
+$(EMULIB): $(EMUOBJ)
+	@rm -f $@
+	$(call say,AR)$(AR) rcs $@ $^
+$(B)/tests/cuda/%: tests/cuda/%.cc $(EMULIB) $(LIB)
+	@mkdir -p $(@D)
+	$(call say,CXX)$(CXX) $(EMUFLAGS) $(if $(WERROR),-Werror) $(CPPFLAGS) $(CXXFLAGS) $(DEPFILE) $(LINK) $(LDFLAGS) \
+		-o $@ $< $(EMULIB) $(LIB) $(LIBS)
+# All of it as the library that an engine loads (PERIGEE_CUDA names it): whole models on the emulated device.
+EMUPLUGIN := $(B)/emu/perigee_cuda.so
+$(EMUPLUGIN): $(EMUOBJ) $(LIB)
+	$(call say,LD)$(CXX) -shared -Wl,-Bsymbolic,--exclude-libs=ALL $(LINK) $(LDFLAGS) -o $@ $^ -lm -lpthread
+tests: $(CUTESTS) $(if $(CUTESTS),$(EMUPLUGIN))
+-include $(EMUOBJ:=.d) $(CUTESTS:=.d)
+
+# ---- on a machine with a GPU -------------------------------------------------------------------------------------------
+# The tests of device code for a device, the golden models on it, and timings: programs that need libc and CUDA alone, so
+# that they can be built here and run there: build/gpu, tests/golden and what PERIGEE_GOLDEN names are all they want.
+# EMU=1: the same table for the emulated device.
+GPUTESTS := $(filter-out emu_test,$(patsubst tests/cuda/%.cc,%,$(wildcard tests/cuda/*.cc))) golden
+GPU      := $(B)/$(if $(EMU),tests/cuda,gpu)
+CULIB    := $(B)/gpu/libcuda.a
+STATIC   := -Wl,-Bstatic -ljansson -lpcre2-8 -lutf8proc -Wl,-Bdynamic -lm -lpthread -ldl
+GPUDEFS  := -D_GNU_SOURCE -DPROGRAMS='"$(GPUTESTS)"' -Iengine/include
+define gpu_object
+	@mkdir -p $(@D)
+	$(call say,NVCC)$(NVCC) $(CUFLAGS) $(GPUDEFS) $(DEPFILE) -x cu -c -o $@ $<
+endef
+$(CULIB): $(CUOBJ)
+	@mkdir -p $(@D) && rm -f $@
+	$(call say,AR)$(AR) rcs $@ $^
+$(B)/gpu/%.o: tests/cuda/%.cc $(B)/cuflags
+	$(gpu_object)
+$(B)/gpu/%.o: tests/cuda/gpu/%.cc $(B)/cuflags
+	$(gpu_object)
+$(B)/gpu/%.o: tests/bench/cuda/%.cc $(B)/cuflags
+	$(gpu_object)
+$(B)/gpu/%: $(B)/gpu/%.o $(CULIB) $(LIB)
+	$(call say,LD)$(NVCC) $(CUTARGET) -Xlinker -rpath=$(CUDA_LIB) -o $@ $^ -lcublasLt \
+		$(subst -Wl$(comma),-Xlinker ,$(STATIC))
+$(B)/gpu/golden: tests/c/golden.c $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) $(FLAGS) $(DEPFILE) $(LDFLAGS) -o $@ $< $(LIB) $(STATIC)
+$(B)/gpu/perigee_cuda.so: $(PLUGIN)
+	@mkdir -p $(@D)
+	@cp $< $@
+$(B)/tests/cuda/%: tests/cuda/gpu/%.cc $(EMULIB)
+	@mkdir -p $(@D)
+	$(call say,CXX)$(CXX) $(EMUFLAGS) $(GPUDEFS) $(DEPFILE) $(LINK) $(LDFLAGS) -o $@ $< $(EMULIB) -lpthread
+$(B)/tests/cuda/golden: $(B)/tests/golden
+	@ln -sf ../golden $@
+$(B)/tests/cuda/perigee_cuda.so: $(EMUPLUGIN)
+	@ln -sf ../../emu/perigee_cuda.so $@
+comma := ,
+.SECONDARY: $(GPUTESTS:%=$(B)/gpu/%.o)
+test-cuda: $(GPUTESTS:%=$(GPU)/%) $(GPU)/test_cuda $(GPU)/perigee_cuda.so ## ops and golden models on a GPU
+	@$(GPU)/test_cuda
+bench-cuda: $(B)/gpu/bench_cuda ## a V2-Lite-shaped model on a GPU against that GPU's limits
+	@$(B)/gpu/bench_cuda
+-include $(wildcard $(B)/gpu/*.d)
+
 # ---- what people call --------------------------------------------------------------------------------------------------
 # Each installs what it needs before it builds: hence a make below this one, with all the cores unless told otherwise.
 MAKEFLAGS += --no-print-directory
@@ -184,6 +287,7 @@ install: install-module ## into PREFIX (default /usr/local), below DESTDIR; LIBD
 	install -m 755 $(B)/$(SOFILE) '$(DESTDIR)$(LIBDIR)'
 	ln -sf $(SOFILE) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
 	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libperigee.so'
+	$(if $(CUDA),install -m 755 $(PLUGIN) '$(DESTDIR)$(LIBDIR)')
 	install -m 644 $(HEADER) '$(DESTDIR)$(INCLUDEDIR)'
 	install -m 644 $(B)/perigee.pc '$(DESTDIR)$(LIBDIR)/pkgconfig'
 	install -m 644 README.md CHANGELOG.md LICENSE '$(DESTDIR)$(DOCDIR)'
@@ -192,12 +296,13 @@ install: install-module ## into PREFIX (default /usr/local), below DESTDIR; LIBD
 install-module: all
 	@for f in $(LUAFILES:lua/%=%); do install -D -m 644 lua/$$f '$(DESTDIR)$(LUADIR)'/$$f || exit 1; done
 	install -D -m 755 $(CORE) '$(DESTDIR)$(LUACDIR)/perigee/core.so'
+	$(if $(CUDA),install -D -m 755 $(PLUGIN) '$(DESTDIR)$(LUACDIR)/perigee/perigee_cuda.so')
 	@$(call launcher,$(COMMAND_LUADIR),$(COMMAND_LUACDIR)) >$(B)/perigee.installed
 	install -D -m 755 $(B)/perigee.installed '$(DESTDIR)$(BINDIR)/perigee'
 	install -D -m 644 $(MODEL) '$(DESTDIR)$(MODELDIR)/$(notdir $(MODEL))'
 
 uninstall: ## take out what install put there
-	rm -f '$(DESTDIR)$(LIBDIR)'/libperigee.a '$(DESTDIR)$(LIBDIR)'/libperigee.so*
+	rm -f '$(DESTDIR)$(LIBDIR)'/libperigee.a '$(DESTDIR)$(LIBDIR)'/libperigee.so* '$(DESTDIR)$(LIBDIR)/perigee_cuda.so'
 	rm -f '$(DESTDIR)$(LIBDIR)/pkgconfig/perigee.pc' '$(DESTDIR)$(INCLUDEDIR)/perigee.h' '$(DESTDIR)$(BINDIR)/perigee'
 	rm -rf '$(DESTDIR)$(LUADIR)/perigee' '$(DESTDIR)$(LUACDIR)/perigee' '$(DESTDIR)$(DOCDIR)'
 	rm -f '$(DESTDIR)$(MODELDIR)/$(notdir $(MODEL))'

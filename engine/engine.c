@@ -65,6 +65,12 @@ int pg_submit(pg_engine *e, const pg_request *req, int32_t *id, pg_error *err)
         return why.code;
     }
     pthread_mutex_lock(&e->lock);
+    if (e->fault[0]) {
+        rc = pg_fail(err, PG_EDEVICE, "%s", e->fault);
+        pthread_mutex_unlock(&e->lock);
+        pg_task_close(t);
+        return rc;
+    }
     int live = 0; /* one that was read to its end keeps its memory until the next poll, but no place in the queue */
     for (int i = 0; i < e->n_task; i++) live += !e->task[i]->gone;
     const int full = live >= e->queue_cap || e->n_task >= 2 * e->queue_cap;

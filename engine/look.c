@@ -30,6 +30,7 @@ static int await(pg_engine *e, pg_task *t, pg_error *err)
     while (!t->over) pthread_cond_wait(&e->over, &e->lock);
     e->n_looking--;
     pthread_mutex_unlock(&e->lock);
+    if (t->result == PG_EDEVICE) return pg_fail(err, PG_EDEVICE, "%s", e->fault); /* never changes again */
     return t->result < 0 ? pg_fail(err, t->result, "the engine was closed") : PG_OK;
 }
 

@@ -1,10 +1,12 @@
 /* open.c: an engine from its options: checks, sizes, memory, thread; and its end. */
+#include "device.h"
 #include "hook/hook.h"
 #include "host.h"
 #include "json.h"
 #include "pack.h"
 
 #include <math.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
@@ -28,11 +30,8 @@ void pg_options_init(pg_options *o)
 
 int pg_options_check(const pg_options *o, pg_error *err)
 {
-    if (strcmp(o->device, "auto") && strcmp(o->device, "cpu")) {
-        if (!strncmp(o->device, "cuda", 4))
-            return pg_fail(err, PG_EDEVICE, "device \"%s\": this perigee has no CUDA backend; use \"cpu\"", o->device);
-        return pg_fail(err, PG_EINVAL, "device is \"%s\", expected \"auto\", \"cpu\" or \"cuda\"", o->device);
-    }
+    const int device = pg_device_check(o->device, err);
+    if (device < 0) return device;
     if (strcmp(o->precision, "auto") && strcmp(o->precision, "f32"))
         return pg_fail(err, PG_EINVAL, "precision is \"%s\", expected \"auto\" or \"f32\"", o->precision);
     const pg_dtype kv = o->kv_type ? pg_dtype_from_name(o->kv_type) : PG_F16;
@@ -48,12 +47,12 @@ int pg_options_check(const pg_options *o, pg_error *err)
     return PG_OK;
 }
 
-/* room: bytes that were free before anything was opened; 0: unknown. */
+/* room: bytes that were free before anything was opened; 0: unknown. A device looks after its own memory. */
 static int check_memory(const pg_engine *e, const pg_options *o, double room, pg_error *err)
 {
     const double stored = pg_pack_stored(e->model), needed = stored + e->info.memory_bytes;
     const double weights = stored + pg_pack_own(e->model);
-    if (o->force || room <= 0 || needed <= room) return PG_OK;
+    if (pg_device_is_own(e->backend) || o->force || room <= 0 || needed <= room) return PG_OK;
     return pg_fail(err, PG_EMEMORY,
                    "%s needs %.1f GB (weights %.1f, engine %.1f) and %.1f GB are free: close other programs, lower "
                    "kv_tokens or batch, take a smaller quantisation, or set force to try all the same",
@@ -122,13 +121,15 @@ static int build_plan(pg_engine *e, const pg_options *o, int rows, pg_error *err
     return pg_plan_build(e->model, rows, sampled, decode, !strcmp(o->precision, "f32"), &e->plan, err);
 }
 
-/* The largest step whose memory stays within an eighth of what is free. */
+/* The largest step whose memory stays within an eighth of what is free. room: of the host. */
 static int choose_plan(pg_engine *e, const pg_options *o, double room, pg_error *err)
 {
     int rows = o->batch ? o->batch : MOST_ROWS;
+    if (pg_device_is_own(e->backend)) room = (double)e->backend->ops->room(e->backend);
     for (;;) {
         const int rc = build_plan(e, o, rows, err);
         if (rc < 0) return rc;
+        e->backend->drawn = e->plan.logits;
         const double bytes = (double)e->backend->ops->memory(e->backend, &e->plan.code);
         e->info.memory_bytes = bytes + pg_pack_own(e->model);
         if (o->batch || rows <= 64 || room <= 0 || bytes <= room / 8) return PG_OK;
@@ -156,6 +157,9 @@ static int take_rows(pg_engine *e)
     e->waiting = zeroed(Q, sizeof(pg_task *));
     e->running = zeroed(Q, sizeof(pg_task *));
     e->drawn = zeroed(S, sizeof(int32_t));
+    e->wanted = zeroed(S, sizeof(int32_t));
+    e->logits = zeroed(S, sizeof *e->logits);
+    e->brought = zeroed(S, sizeof *e->brought);
     e->top = zeroed(S * PG_MAX_LOGPROBS, sizeof *e->top);
     e->sampler = zeroed((size_t)e->info.threads, sizeof(pg_sampler *));
     int samplers = e->sampler != NULL;
@@ -165,50 +169,122 @@ static int take_rows(pg_engine *e)
         .token = e->row_token, .pos = e->row_pos, .seq = e->row_seq, .sampled = e->sampled, .pages = e->row_pages
     };
     return e->row_token && e->row_pos && e->row_seq && e->row_task && e->sampled && e->sampled_task && e->row_pages &&
-           e->task && e->waiting && e->running && e->drawn && e->top && samplers;
+           e->task && e->waiting && e->running && e->drawn && e->wanted && e->logits && e->brought && e->top &&
+           samplers;
+}
+
+static int no_memory(const pg_engine *e, pg_error *err)
+{
+    if (e->backend->fault[0]) return pg_fail(err, PG_EMEMORY, "%s", e->backend->fault);
+    return pg_fail(err, PG_EMEMORY,
+                   "no memory for steps of %d rows and %d tokens of KV cache: lower batch or kv_tokens",
+                   e->plan.code.max_rows, e->info.kv_tokens);
+}
+
+static void add_note(pg_engine *e, const char *format, ...)
+{
+    size_t n = strlen(e->info.note);
+    va_list args;
+    n += (size_t)snprintf(e->info.note + n, sizeof e->info.note - n, "%s", n ? "; " : "");
+    if (n >= sizeof e->info.note) return;
+    va_start(args, format);
+    vsnprintf(e->info.note + n, sizeof e->info.note - n, format, args);
+    va_end(args);
+}
+
+/* The format of the KV cache, and bytes of it for the tokens that were asked for. */
+static int64_t lay_out_kv(pg_engine *e, const pg_options *o, pg_dtype *kv, int32_t *pages, int64_t *page_bytes)
+{
+    const int64_t tokens = o->kv_tokens > e->context ? o->kv_tokens : e->context;
+    *kv = pg_dtype_from_name(o->kv_type ? o->kv_type : e->plan.code.exact ? "f32" : "f16");
+    *pages = (int32_t)((tokens + PG_PAGE_TOKENS - 1) / PG_PAGE_TOKENS);
+    *page_bytes = pg_pages_lay_out(e->plan.stream, e->plan.n_stream, *kv);
+    return *page_bytes * *pages;
 }
 
 static int take_memory(pg_engine *e, const pg_options *o, double room, pg_error *err)
 {
-    const pg_dtype kv = pg_dtype_from_name(o->kv_type ? o->kv_type : e->plan.code.exact ? "f32" : "f16");
-    const int64_t tokens = o->kv_tokens > e->context ? o->kv_tokens : e->context;
-    const int64_t pages = (tokens + PG_PAGE_TOKENS - 1) / PG_PAGE_TOKENS;
-    const int64_t page_bytes = pg_pages_lay_out(e->plan.stream, e->plan.n_stream, kv);
-    e->info.memory_bytes += (double)page_bytes * (double)pages;
-    e->info.kv_tokens = (int32_t)(pages * PG_PAGE_TOKENS);
+    pg_dtype kv;
+    int32_t pages;
+    int64_t page_bytes;
+    e->info.memory_bytes += (double)lay_out_kv(e, o, &kv, &pages, &page_bytes);
+    e->info.kv_tokens = pages * PG_PAGE_TOKENS;
     pg_model_kv_info(e->model, kv, &e->info);
     snprintf(e->info.kv_type, sizeof e->info.kv_type, "%s", pg_dtype_get(kv)->name);
     int rc = check_memory(e, o, room, err);
     if (rc < 0) return rc;
     if (!take_rows(e) || pg_hook_open(e) ||
-        pg_pages_open(&e->pages, e->plan.stream, e->plan.n_stream, kv, page_bytes, (int32_t)pages) ||
+        pg_pages_open(&e->pages, e->backend, e->plan.stream, e->plan.n_stream, kv, page_bytes, pages) ||
         pg_prefix_open(&e->prefix, &e->pages, o->prefix_cache) || e->backend->ops->prepare(e->backend, &e->plan.code))
-        return pg_fail(err, PG_EMEMORY,
-                       "no memory for steps of %d rows and %d tokens of KV cache: lower batch or kv_tokens",
-                       e->plan.code.max_rows, e->info.kv_tokens);
+        return no_memory(e, err);
+    e->info.memory_bytes += e->backend->weight_bytes;
+    if (e->backend->far_bytes > 0)
+        add_note(e, "%.1f GB of experts did not fit the device and are read from host memory, which is slow",
+                 e->backend->far_bytes * 1e-9);
     return PG_OK;
 }
 
 static void choose_context(pg_engine *e, const pg_options *o)
 {
     const int own = e->model->h.n_ctx;
-    const size_t n = strlen(e->info.note);
     e->context = o->context ? o->context : min_int(own, 4096);
     e->info.context = e->context;
     if (e->context > own)
-        snprintf(e->info.note + n, sizeof e->info.note - n,
-                 "%sthe context of %d tokens is longer than the %d that the model was made for", n ? "; " : "",
-                 e->context, own);
+        add_note(e, "the context of %d tokens is longer than the %d that the model was made for", e->context, own);
+}
+
+/* How weights are to be read, and the plan, for the backend that is open. */
+static int plan_for_backend(pg_engine *e, const pg_options *o, double room, pg_error *err)
+{
+    const int stored = pg_device_is_own(e->backend) || !strcmp(o->precision, "f32");
+    pg_pack_free(e->model->pack);
+    e->model->pack = NULL;
+    const int rc = pg_pack_plan(e->model, stored, err);
+    return rc < 0 ? rc : choose_plan(e, o, room, err);
+}
+
+/* "auto" takes a device only when all is well there. */
+static int takes_device(pg_engine *e, const pg_options *o, double room)
+{
+    pg_dtype kv;
+    int32_t pages;
+    int64_t page_bytes;
+    if (pg_device_open(o->device, e->info.threads, &e->backend, NULL) < 0) return 0;
+    if (plan_for_backend(e, o, room, NULL) >= 0) {
+        if (!e->backend->ops->lacks(e->backend, &e->plan.code, lay_out_kv(e, o, &kv, &pages, &page_bytes))) return 1;
+        pg_plan_free(&e->plan);
+    }
+    e->backend->ops->close(e->backend);
+    e->backend = NULL;
+    return 0;
+}
+
+static int choose_device(pg_engine *e, const pg_options *o, double room, pg_error *err)
+{
+    const char *why;
+    if (!strcmp(o->device, "auto") && takes_device(e, o, room)) return PG_OK;
+    if (strcmp(o->device, "auto") && strcmp(o->device, "cpu")) {
+        const int rc = pg_device_open(o->device, e->info.threads, &e->backend, err);
+        if (rc < 0) return rc;
+    } else if (!(e->backend = pg_cpu_open(e->info.threads, getenv("PERIGEE_ISA"), &why))) {
+        return pg_fail(err, PG_EDEVICE, "%s", why);
+    }
+    return plan_for_backend(e, o, room, err);
+}
+
+static void show_device(pg_engine *e)
+{
+    const int own = pg_device_is_own(e->backend);
+    snprintf(e->info.device, sizeof e->info.device, "%s", own ? e->backend->device : "cpu");
+    snprintf(e->info.isa, sizeof e->info.isa, "%s", own ? e->backend->isa : pg_cpu_isa(e->backend));
 }
 
 int pg_engine_build(pg_engine *e, const char *path, const pg_options *o, pg_error *err)
 {
     pg_source *source;
-    const char *why;
     const double room = pg_host_memory();
     int rc = pg_source_open(path, o->use_mmap, &source, err);
     if (rc >= 0) rc = pg_model_open(source, 1, o->force ? 0 : room, &e->model, err);
-    if (rc >= 0) rc = pg_pack_plan(e->model, !strcmp(o->precision, "f32"), err);
     if (rc >= 0) rc = pg_tokenizer_from_source(e->model->source, &e->tokenizer, err);
     if (rc >= 0) rc = pg_model_covers(e->model, e->tokenizer, err);
     if (rc < 0) return rc;
@@ -219,14 +295,11 @@ int pg_engine_build(pg_engine *e, const char *path, const pg_options *o, pg_erro
     choose_context(e, o);
     e->queue_cap = o->queue;
     e->info.threads = o->threads ? o->threads : pg_host_threads();
-    e->backend = pg_cpu_open(e->info.threads, getenv("PERIGEE_ISA"), &why);
-    if (!e->backend) return pg_fail(err, PG_EDEVICE, "%s", why);
-    if ((rc = choose_plan(e, o, room, err)) < 0) return rc;
+    if ((rc = choose_device(e, o, room, err)) < 0) return rc;
     e->max_running = min_int(e->queue_cap * 2, e->plan.code.max_decode);
     e->info.batch = e->plan.code.max_rows;
     snprintf(e->info.precision, sizeof e->info.precision, "%s", o->precision);
-    snprintf(e->info.device, sizeof e->info.device, "cpu");
-    snprintf(e->info.isa, sizeof e->info.isa, "%s", pg_cpu_isa(e->backend));
+    show_device(e);
     return take_memory(e, o, room, err);
 }
 
@@ -285,9 +358,11 @@ void pg_close(pg_engine *e)
     pg_guides_close(&e->guides);
     pg_tokenizer_close(e->tokenizer);
     pg_model_close(e->model);
-    void *const arrays[] = { e->row_token,    e->row_pos, e->row_seq, e->row_task,          e->sampled,
-                             e->sampled_task, e->drawn,   e->top,     (void *)e->row_pages, (void *)e->sampler,
-                             e->task,         e->waiting, e->running, e->look_logits };
+    void *const arrays[] = {
+        e->row_token,       e->row_pos, e->row_seq,        e->row_task,        e->sampled,    e->sampled_task,
+        e->drawn,           e->wanted,  (void *)e->logits, (void *)e->brought, e->top,        (void *)e->row_pages,
+        (void *)e->sampler, e->task,    e->waiting,        e->running,         e->look_logits
+    };
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
     pthread_cond_destroy(&e->work);
     pthread_cond_destroy(&e->over);

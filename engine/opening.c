@@ -1,7 +1,7 @@
 /* opening.c: an engine is built in the background, so that callers can show progress and change their mind. */
 #include "background.h"
+#include "device.h"
 #include "pack.h"
-#include "sched/sched.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +21,9 @@ static int run_opening(void *ud, pg_background *task, pg_error *err)
     pg_engine *e = pg_engine_new();
     const int how = p->options.use_mlock ? PG_PACK_LOCK : 0;
     int rc = e ? pg_engine_build(e, p->path, &p->options, err) : pg_fail(err, PG_EMEMORY, "no memory for an engine");
-    if (rc >= 0) rc = pg_pack_run(e->model, e->info.threads, how, pg_background_tell, task, err);
+    if (rc >= 0)
+        rc = pg_device_is_own(e->backend) ? pg_device_load(e, pg_background_tell, task, err)
+                                          : pg_pack_run(e->model, e->info.threads, how, pg_background_tell, task, err);
     if (rc == PG_ECANCELLED) pg_fail(err, rc, "opening %s was cancelled", p->path);
     if (rc >= 0) rc = pg_engine_start(e, err);
     if (rc < 0)

@@ -57,6 +57,10 @@ for source in tests/c/*.c; do
     rows*) for isa in $lower; do PERIGEE_ISA=$isa program "$name" "$name ($isa)"; done ;;
     esac
 done
+for source in tests/cuda/*.cc; do # device code on the CPU; built where there is a C++ compiler
+    name=cuda/$(basename "$source" .cc)
+    if [ -x "$B/tests/$name" ]; then program "$name" "$name"; fi
+done
 
 root=$PWD
 case $B in /*) build=$B ;; *) build=$root/$B ;; esac

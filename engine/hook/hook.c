@@ -5,6 +5,7 @@
 #include "hook.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,6 +19,8 @@ static void *zeroed(size_t n, size_t size)
 }
 
 static const pg_steer *on_route(void *engine, const pg_op *op, float *score, int32_t n_row);
+static void on_faults(void *engine, const pg_op *op, const unsigned char *fault);
+static void on_waited(void *engine, double seconds, double bytes);
 
 static int take_memory(pg_engine *e, struct pg_hook_state *h)
 {
@@ -31,6 +34,7 @@ static int take_memory(pg_engine *e, struct pg_hook_state *h)
            (h->plain = zeroed(T * E, sizeof(float))) && (h->choose = zeroed(T * E, sizeof(float))) &&
            (h->top = zeroed(T, sizeof *h->top)) && (h->cumulative = zeroed(T, sizeof(float))) &&
            (h->capacity = zeroed(T, sizeof(float))) && (h->load = zeroed((size_t)h->n_moe * E, sizeof(float))) &&
+           (h->data.of_row = zeroed(T, sizeof *h->data.of_row)) &&
            (h->scores = zeroed(R * (size_t)h->n_vocab, sizeof(float))) && (h->edited = zeroed(S, sizeof *h->edited)) &&
            (h->view_scores = zeroed(R, sizeof *h->view_scores)) && (h->view_row = zeroed(R, sizeof *h->view_row)) &&
            (h->view_sampled = zeroed(R, sizeof *h->view_sampled));
@@ -49,7 +53,7 @@ int pg_hook_open(pg_engine *e)
     if (!take_memory(e, h)) return -1;
     for (int32_t l = 0, n = 0; l < e->model->h.n_layer; l++) h->moe[l] = e->model->layer[l].experts.n_expert ? n++ : -1;
     for (int64_t i = 0; i < (int64_t)h->n_moe * h->n_expert; i++) h->load[i] = 1.0f / (float)h->n_expert;
-    h->hook = (pg_hook){ on_route, e };
+    h->hook = (pg_hook){ .route = on_route, .ud = e, .faults = on_faults, .waited = on_waited };
     h->steer = (pg_steer){ .steered = h->steered,
                            .plain = h->plain,
                            .choose = h->choose,
@@ -84,6 +88,7 @@ void pg_hook_close(pg_engine *e)
                              h->cumulative,
                              h->capacity,
                              h->load,
+                             h->data.of_row,
                              h->scores,
                              (void *)h->edited,
                              (void *)h->view_scores,
@@ -233,7 +238,9 @@ void pg_hook_begin(pg_engine *e)
         const uint32_t bits = atomic_load_explicit(&h->knob_bits[i], memory_order_relaxed);
         memcpy(&h->knob_now[i], &bits, sizeof bits);
     }
-    if (h->uses & PG_USES_ROUTE) e->backend->hook = &h->hook;
+    if (!(h->uses & PG_USES_ROUTE)) return;
+    h->hook.data = pg_hook_as_data(e);
+    e->backend->hook = &h->hook;
 }
 
 static const char *const fault_text[] = {
@@ -253,23 +260,34 @@ static int came_broken(const struct pg_hook_state *h, int32_t r)
     return 0;
 }
 
-/* What the ROUTE op said about the layer before this one. */
-static void collect_faults(pg_engine *e)
+/* What came of a layer. by_data: whoever went by data tells of no row that is nobody's fault. */
+static void report_faults(pg_engine *e, int32_t layer, const unsigned char *fault, int by_data)
 {
     struct pg_hook_state *h = e->hooks;
-    if (h->layer < 0) return;
     for (int32_t i = 0; i < h->n_run; i++) {
         const pg_hook_run *run = &h->run[i];
         int32_t count = 0, which = 0;
         for (int32_t r = run->first; r < run->first + run->n; r++) {
-            if (!h->steered[r] || !h->fault[r] || came_broken(h, r)) continue;
-            which = h->fault[r];
+            if (!fault[r] || (!by_data && (!h->steered[r] || came_broken(h, r)))) continue;
+            which = fault[r];
             count++;
         }
         if (!count) continue;
         h->faulty_rows += count;
-        pg_hook_report(e, run->policy, h->layer, count, 0, fault_text[which]);
+        pg_hook_report(e, run->policy, layer, count, 0, fault_text[which]);
     }
+}
+
+static void on_faults(void *engine, const pg_op *op, const unsigned char *fault)
+{
+    report_faults(engine, op->a.hook.layer, fault, 1);
+}
+
+/* What the ROUTE op said about the layer before this one. */
+static void collect_faults(pg_engine *e)
+{
+    struct pg_hook_state *h = e->hooks;
+    if (h->layer >= 0) report_faults(e, h->layer, h->fault, 0);
     h->layer = -1;
 }
 
@@ -284,6 +302,24 @@ static const pg_steer *on_route(void *engine, const pg_op *op, float *score, int
     for (int32_t i = 0; i < h->n_run; i++)
         if (h->run[i].policy->uses & PG_USES_ROUTE) pg_hook_route(e, &h->run[i], op->a.hook.router, h->layer, score);
     return &h->steer;
+}
+
+/* A policy that only the host can run, on a device: said once, with what it took in that step. */
+static void on_waited(void *engine, double seconds, double bytes)
+{
+    pg_engine *e = engine;
+    struct pg_hook_state *h = e->hooks;
+    for (int32_t i = 0; i < h->n_run; i++) {
+        pg_policy *p = h->run[i].policy;
+        char text[256];
+        if (p->told || !pg_hook_has_code(p)) continue;
+        p->told = 1;
+        snprintf(text, sizeof text,
+                 "routed by the host: in each of %d layers the device waits while scores go there and back, which took "
+                 "%.2f ms and %.2f MB in this step of %d rows; knobs and programs run on the device",
+                 h->n_moe, seconds * 1e3, bytes * 1e-6, e->rows.n);
+        pg_hook_report(e, p, -1, 1, 0, text);
+    }
 }
 
 /* The running load, of all rows: an exponential mean that forgets by the row. */

@@ -15,6 +15,18 @@ typedef struct pg_hook_run {
     int failed; /* a stage failed in this step: its rows are routed as ever until the next one */
 } pg_hook_run;
 
+enum { PG_STEPS_POLICIES = 64, PG_STEPS_STAGES = 64 }; /* of a step that data can tell */
+
+/* What the policies of a step do, as data; data.c. */
+typedef struct pg_hook_data {
+    pg_steering all;
+    pg_policy *policy[PG_STEPS_POLICIES];
+    pg_steer_stage stage[PG_STEPS_STAGES];
+    float knob[PG_STEPS_STAGES][PG_KNOBS_MOST];
+    int32_t first[PG_STEPS_POLICIES + 1];
+    int32_t *of_row; /* [T] */
+} pg_hook_data;
+
 struct pg_hook_state {
     /* fixed once open */
     int32_t n_expert, n_used, most, n_moe, n_vocab;
@@ -50,11 +62,12 @@ struct pg_hook_state {
     int32_t *top;                   /* [T] */
     float *cumulative, *capacity;   /* [T] */
     float *load;                    /* [n_moe, E] */
-    int32_t layer;                  /* whose faults are not collected yet, or -1 */
-    float knob_now[PG_NAMES];       /* values in this step */
-    float *scores;                  /* [max_running, V] edited copies of logits */
-    float **edited;                 /* [S] the copy of a sampled row, or NULL */
-    float **view_scores;            /* [max_running], and their rows */
+    pg_hook_data data;
+    int32_t layer;            /* whose faults are not collected yet, or -1 */
+    float knob_now[PG_NAMES]; /* values in this step */
+    float *scores;            /* [max_running, V] edited copies of logits */
+    float **edited;           /* [S] the copy of a sampled row, or NULL */
+    float **view_scores;      /* [max_running], and their rows */
     pg_hook_row *view_row;
     int32_t *view_sampled; /* [max_running] which sampled rows they are */
     pg_report *fresh;      /* [PG_REPORTS] of this step, to be published under the lock */
@@ -91,7 +104,11 @@ int pg_hook_admit(pg_engine *e, pg_task *t);
 /* route.c: the stages of a run of rows at one layer. */
 void pg_hook_route(pg_engine *e, pg_hook_run *run, const pg_router *r, int32_t layer, float *score);
 
-/* report.c: something went wrong, count times. */
+/* data.c: the routing of the step's runs as data, or NULL when code has to be called for it. */
+const pg_steering *pg_hook_as_data(pg_engine *e);
+int pg_hook_has_code(const pg_policy *p); /* it routes by somebody else's code, in part at least */
+
+/* names.c: something went wrong, count times. */
 void pg_hook_report(pg_engine *e, const pg_policy *p, int32_t layer, double count, int unhooked, const char *text);
 
 /* A stage failed, in this layer (-1: in none): it is not called again, and why is reported. */

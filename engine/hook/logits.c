@@ -11,11 +11,6 @@ typedef struct group {
     int32_t first, n;
 } group;
 
-static const float *logits_of(const pg_engine *e, int32_t s)
-{
-    return (const float *)e->backend->ops->read(e->backend, e->plan.logits) + (int64_t)s * e->hooks->n_vocab;
-}
-
 static void run_program(const group *g, const pg_stage_program *p)
 {
     struct pg_hook_state *h = g->e->hooks;
@@ -74,7 +69,7 @@ static void finish(const group *g, int fine)
     for (int32_t i = g->first; i < g->first + g->n; i++) {
         const int usable = fine && is_usable(h->view_scores[i], h->n_vocab);
         h->edited[h->view_sampled[i]] = usable ? h->view_scores[i] : NULL;
-        bad += fine && !usable && is_usable(logits_of(g->e, h->view_sampled[i]), h->n_vocab);
+        bad += fine && !usable && is_usable(g->e->logits[h->view_sampled[i]], h->n_vocab);
     }
     h->faulty_rows += bad;
     if (bad) pg_hook_report(g->e, g->policy, -1, bad, 0, "rows sampled without it: logits are NaN, +inf or all -inf");
@@ -103,6 +98,6 @@ void pg_hook_logits(pg_engine *e)
         h->view_scores[n] = h->scores + (int64_t)n * h->n_vocab;
         h->view_row[n] = h->row[e->sampled[s]];
         h->view_sampled[n] = s;
-        memcpy(h->view_scores[n++], logits_of(e, s), (size_t)h->n_vocab * sizeof(float));
+        memcpy(h->view_scores[n++], e->logits[s], (size_t)h->n_vocab * sizeof(float));
     }
 }

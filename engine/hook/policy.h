@@ -6,6 +6,7 @@
 #ifndef PG_POLICY_H
 #define PG_POLICY_H
 
+#include "../../kernels/backend.h"
 #include "../../kernels/policy/program.h"
 #include "../include/perigee.h"
 
@@ -15,13 +16,6 @@ enum { PG_MAX_STAGE = 16, PG_MAX_NESTED = 4, PG_MAX_NAME = 63 };
 
 /* Points that a policy uses, itself or through those it includes. */
 enum { PG_USES_ROUTE = 1, PG_USES_LOGITS = 2, PG_USES_TOKEN = 4, PG_USES_ADMIT = 8, PG_USES_LOAD = 16 };
-
-/* Knobs of one layer, worked out. */
-typedef struct pg_layer_knobs {
-    int32_t top;                             /* 0: not set */
-    float cumulative, temperature, capacity; /* 0: not set */
-    float *choose;                           /* [n_expert], or NULL */
-} pg_layer_knobs;
 
 /* A verified program. */
 typedef struct pg_stage_program {
@@ -52,6 +46,7 @@ struct pg_policy {
     _Atomic int32_t count;
     _Atomic int sealed;
     int uses; /* PG_USES_* */
+    int told; /* the engine thread's: that it runs on the host was reported */
     int32_t n_stage;
     pg_stage stage[PG_MAX_STAGE];
     pg_policy *successor; /* counted; under the engine's lock */

@@ -79,7 +79,10 @@ PG_API void pg_log_set(pg_log_fn fn, void *ud, int32_t level);
 
 /* How to open a model; pg_options_init gives every field its default. */
 typedef struct pg_options {
-    const char *device;    /* "auto" | "cpu" | "cuda" | "cuda:N"; default "auto" */
+    const char *device;    /* "auto" | "cpu" | "cuda" | "cuda:N"; default "auto": the first CUDA device when there is
+                              one, perigee_cuda.so is there and everything fits its memory, else the CPU. "cuda" keeps
+                              experts that do not fit in host memory. PERIGEE_CUDA: path of perigee_cuda.so, else it is
+                              beside this library or on the loader's path; PERIGEE_CUDA_MEMORY: GB that it may use */
     int32_t threads;       /* 0: PERIGEE_THREADS, else the cores this process may use (affinity, cgroup) */
     int32_t context;       /* longest sequence in tokens; 0: the model's own, at most 4096 */
     int32_t kv_tokens;     /* tokens in the KV page pool over all sequences; default 16384, at least one context */
@@ -138,9 +141,11 @@ typedef struct pg_info {
     int32_t bos, eos;                                 /* token ids, -1: none */
     /* only from pg_engine_info; 0 from pg_describe */
     int32_t context, kv_tokens, batch, threads;
-    char kv_type[8], precision[8], device[16], isa[16];
+    char kv_type[8], precision[8];
+    char device[16];     /* "cpu", "cuda:0" */
+    char isa[64];        /* instruction set of the kernels in use: "avx512"; "sm_90 NVIDIA H200" */
     double memory_bytes; /* of the engine itself: arena, KV pool, packed and converted weights; without the mapped file,
-                            of which nothing that was packed stays in memory */
+                            of which nothing that was packed stays in memory; on a GPU all weights */
     char note[256];      /* "" or remarks: tensors that are not used, a context beyond the model's own */
 } pg_info;
 
@@ -462,7 +467,8 @@ typedef struct pg_admit_view {
 } pg_admit_view;
 
 /* A stage that is code of somebody else. All are called on the engine's thread. NULL: that point is not used; < 0: this
- * stage is not called any more, and that is reported. */
+ * stage is not called any more, and that is reported. On a device that has memory of its own, route makes every layer wait
+ * for its scores to go to the host and back, and logits brings whole rows there; what the first takes is reported once. */
 typedef struct pg_hooks {
     int (*route)(void *ud, const pg_route_view *view, pg_error *err);   /* once a layer and step and run of its rows */
     int (*logits)(void *ud, const pg_logits_view *view, pg_error *err); /* once a step */
@@ -551,7 +557,7 @@ PG_API int pg_knob_set(pg_engine *e, const char *name, float value, pg_error *er
 PG_API int pg_knob_get(pg_engine *e, const char *name, float *value, pg_error *err);
 PG_API const char *pg_knob_name(pg_engine *e, int32_t i);
 
-/* Something that a policy did wrong. */
+/* Something that a policy did wrong, or that it makes a device wait for. */
 typedef struct pg_report {
     double number;    /* from 1, never used twice */
     double count;     /* how often it happened: rows, or calls */

@@ -1,4 +1,4 @@
-/* pages.c: one anonymous mapping, a stack of free page numbers, a count for each. */
+/* pages.c: one piece of memory, the device's or an anonymous mapping, a stack of free page numbers, a count for each. */
 #include "pages.h"
 
 #include <stdlib.h>
@@ -17,16 +17,22 @@ int64_t pg_pages_lay_out(pg_kv_stream *stream, int n_stream, pg_dtype dtype)
     return at;
 }
 
-int pg_pages_open(pg_pages *p, const pg_kv_stream *stream, int n_stream, pg_dtype dtype, int64_t page_bytes,
-                  int32_t n_page)
+static char *map(size_t bytes)
+{
+    char *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED) return NULL;
+    madvise(base, bytes, MADV_HUGEPAGE); /* read from end to end by every step */
+    return base;
+}
+
+int pg_pages_open(pg_pages *p, pg_backend *b, const pg_kv_stream *stream, int n_stream, pg_dtype dtype,
+                  int64_t page_bytes, int32_t n_page)
 {
     *p = (pg_pages){ .n_page = n_page, .n_free = n_page, .bytes = page_bytes * n_page };
     p->free_page = malloc((size_t)n_page * sizeof *p->free_page);
     p->count = calloc((size_t)n_page, sizeof *p->count);
-    char *base =
-        mmap(NULL, (size_t)p->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (base != MAP_FAILED) madvise(base, (size_t)p->bytes, MADV_HUGEPAGE); /* read from end to end by every step */
-    p->kv = (pg_kv){ .base = base == MAP_FAILED ? NULL : base,
+    p->mapped = !b || !b->ops->take;
+    p->kv = (pg_kv){ .base = p->mapped ? map((size_t)p->bytes) : b->ops->take(b, p->bytes),
                      .page_bytes = page_bytes,
                      .page_tokens = PG_PAGE_TOKENS,
                      .n_stream = n_stream,
@@ -42,7 +48,7 @@ int pg_pages_open(pg_pages *p, const pg_kv_stream *stream, int n_stream, pg_dtyp
 
 void pg_pages_close(pg_pages *p)
 {
-    if (p->kv.base) munmap(p->kv.base, (size_t)p->bytes);
+    if (p->kv.base && p->mapped) munmap(p->kv.base, (size_t)p->bytes);
     free(p->free_page);
     free(p->count);
     *p = (pg_pages){ 0 };

@@ -3,7 +3,7 @@
 #ifndef PG_PAGES_H
 #define PG_PAGES_H
 
-#include "../../kernels/op.h"
+#include "../../kernels/backend.h"
 
 enum { PG_PAGE_TOKENS = 32 };
 
@@ -13,14 +13,16 @@ typedef struct pg_pages {
     int32_t *free_page; /* [n_page] stack of free ones */
     int32_t *count;     /* [n_page] holders */
     int64_t bytes;
+    int mapped; /* memory of its own; else the device's, which frees it */
 } pg_pages;
 
 /* Set the streams' offsets and row sizes for a cache format; returns the bytes of a page. */
 int64_t pg_pages_lay_out(pg_kv_stream *stream, int n_stream, pg_dtype dtype);
 
-/* A pool of n_page pages over streams laid out for dtype (borrowed). 0, or -1: no memory. */
-int pg_pages_open(pg_pages *p, const pg_kv_stream *stream, int n_stream, pg_dtype dtype, int64_t page_bytes,
-                  int32_t n_page);
+/* A pool of n_page pages over streams laid out for dtype (borrowed), in the memory of b, or (b NULL, or without any of
+ * its own) the host's. 0, or -1: no memory. */
+int pg_pages_open(pg_pages *p, pg_backend *b, const pg_kv_stream *stream, int n_stream, pg_dtype dtype,
+                  int64_t page_bytes, int32_t n_page);
 void pg_pages_close(pg_pages *p);
 
 /* A free page, counted once, or -1; count one holder more; give one holder's count back. */

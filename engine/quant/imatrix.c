@@ -208,6 +208,11 @@ int pg_imatrix_open(pg_engine *e, pg_imatrix **out, pg_error *err)
     if (!out) return pg_fail(err, PG_EINVAL, "pg_imatrix_open needs a place for its answer");
     if (!e->plan.code.exact)
         return pg_fail(err, PG_EINVAL, "an importance matrix needs an engine that was opened with precision \"f32\"");
+    if (e->backend->ops->load)
+        return pg_fail(err, PG_EUNSUPPORTED,
+                       "an importance matrix is collected on the CPU, and this engine computes on %s: open one with "
+                       "device \"cpu\"",
+                       e->info.device);
     pg_imatrix *m = calloc(1, sizeof *m);
     if (m) *m = (pg_imatrix){ .engine = e, .watch = { add_row, m }, .pause = { leave_row, NULL } };
     if (!m || !list_sites(m))

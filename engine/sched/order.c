@@ -34,16 +34,6 @@ void pg_order_close(pg_order *o)
     *o = (pg_order){ 0 };
 }
 
-/* Smaller is better: a larger logit, then a lower id. Adding 0 turns -0 into +0, which must tie. */
-static inline uint64_t rank_of(float logit, int32_t id)
-{
-    const float x = logit + 0.0f;
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    bits = bits >> 31 ? bits : ~bits & 0x7FFFFFFFu;
-    return (uint64_t)bits << 32 | (uint32_t)id;
-}
-
 /* ---- the largest ------------------------------------------------------------------------------------------------ */
 
 typedef float four __attribute__((vector_size(16)));
@@ -223,7 +213,7 @@ static void place_all(pg_order *o, const int32_t *id, int32_t n)
     for (int32_t i = 0; i < n; i++) {
         int32_t at = count_above(x, n, x[i]);
         while (o->best[at]) at++;
-        o->best[at] = rank_of(x[i], id[i]);
+        o->best[at] = pg_rank_of(x[i], id[i]);
     }
 }
 
@@ -232,7 +222,7 @@ static int32_t select_from(pg_order *o, const int32_t *id, int32_t n, int32_t k)
 {
     int32_t m = 0;
     for (int32_t i = 0; i < n; i++) {
-        const uint64_t rank = rank_of(o->row[id[i]], id[i]);
+        const uint64_t rank = pg_rank_of(o->row[id[i]], id[i]);
         if (m < k) {
             o->best[m++] = rank;
             if (m == k) pg_heap_make(o->best, k);
@@ -272,7 +262,7 @@ static int32_t list_ranks(pg_order *o)
 {
     int32_t n = 0;
     for (int32_t i = 0; i < o->n_vocab; i++)
-        if (o->row[i] > -INFINITY) o->best[n++] = rank_of(o->row[i], i);
+        if (o->row[i] > -INFINITY) o->best[n++] = pg_rank_of(o->row[i], i);
     return n;
 }
 

@@ -37,6 +37,16 @@ float pg_order_top(const float *x, int32_t n);
 void pg_heap_make(uint64_t *heap, int32_t n);
 uint64_t pg_heap_pop(uint64_t *heap, int32_t *n);
 
+/* Smaller is better: a larger logit, then a lower id. Adding 0 turns -0 into +0, which must tie. */
+static inline uint64_t pg_rank_of(float logit, int32_t id)
+{
+    const float x = logit + 0.0f;
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits = bits >> 31 ? bits : ~bits & 0x7FFFFFFFu;
+    return (uint64_t)bits << 32 | (uint32_t)id;
+}
+
 static inline int32_t pg_rank_id(uint64_t rank)
 {
     return (int32_t)(uint32_t)rank;

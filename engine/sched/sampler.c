@@ -10,6 +10,7 @@
  * Sources: as in sampler.h. */
 #include "sampler.h"
 #include "order.h"
+#include "rest.h"
 #include "softmax.h"
 
 #include <math.h>
@@ -24,6 +25,11 @@ struct pg_sampler {
     uint64_t *heap; /* [n_vocab] */
     double *weight; /* [n_vocab] of the candidates in order, relative to the best */
     pg_order order;
+    /* Of a row of which only the best are known; NULL: all of it is. */
+    const pg_best *list;
+    int32_t n_known; /* of the row's candidates, the first in order, which are in order.best */
+    pg_rest rest;    /* the others */
+    bool lacks;      /* something hung on what is not known */
 };
 
 pg_sampler *pg_sampler_open(int32_t n_vocab)
@@ -51,33 +57,6 @@ void pg_sampler_close(pg_sampler *s)
     free(s->heap);
     free(s->weight);
     free(s);
-}
-
-/* ---- noise ------------------------------------------------------------------------------------------------------ */
-
-void pg_philox(uint64_t key, uint64_t counter_low, uint64_t counter_high, uint32_t out[4])
-{
-    uint32_t c0 = (uint32_t)counter_low, c1 = (uint32_t)(counter_low >> 32);
-    uint32_t c2 = (uint32_t)counter_high, c3 = (uint32_t)(counter_high >> 32);
-    uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
-    for (int round = 0; round < 10; round++) {
-        uint64_t a = (uint64_t)0xD2511F53u * c0, b = (uint64_t)0xCD9E8D57u * c2;
-        c0 = (uint32_t)(b >> 32) ^ c1 ^ k0;
-        c1 = (uint32_t)b;
-        c2 = (uint32_t)(a >> 32) ^ c3 ^ k1;
-        c3 = (uint32_t)a;
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
-    }
-    out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
-}
-
-/* In [0, 1), a multiple of 2^-53. */
-static double uniform(uint64_t seed, int32_t position, int32_t attempt)
-{
-    uint32_t r[4];
-    pg_philox(seed, (uint32_t)position, (uint32_t)attempt, r);
-    return ((double)(r[0] >> 5) * 67108864.0 + (double)(r[1] >> 6)) * 0x1p-53;
 }
 
 /* ---- logits ----------------------------------------------------------------------------------------------------- */
@@ -129,13 +108,20 @@ static void apply_mask(pg_sampler *s, const uint64_t *mask)
     }
 }
 
+/* Tokens of the window that penalties look back on. */
+static const int32_t *window_of(const pg_draw *draw, int32_t *n)
+{
+    const int32_t last = draw->how->repeat_last_n;
+    *n = last >= 0 && last < draw->n_history ? last : draw->n_history;
+    return draw->history + (draw->n_history - *n);
+}
+
 /* Each token of the window is counted in a first walk, changed once and its count cleared in a second. */
 static void penalise(pg_sampler *s, const pg_draw *draw)
 {
     const pg_request *how = draw->how;
-    int32_t n = draw->n_history;
-    if (how->repeat_last_n >= 0 && how->repeat_last_n < n) n = how->repeat_last_n;
-    const int32_t *window = draw->history + (draw->n_history - n);
+    int32_t n;
+    const int32_t *window = window_of(draw, &n);
     for (int32_t i = 0; i < n; i++)
         if (window[i] >= 0 && window[i] < s->n_vocab) s->count[window[i]]++;
     for (int32_t i = 0; i < n; i++) {
@@ -172,6 +158,111 @@ static void share_evenly(pg_sampler *s)
     pg_order_look(&s->order, s->logit);
 }
 
+/* ---- a row of which only the best are known ---------------------------------------------------------------------- */
+
+/* Put NaN for what is not known of the tokens that bias, bans and penalties touch, and the list's own logits on top. */
+static void mark_unknown(pg_sampler *s, const pg_draw *draw, bool penalised)
+{
+    int32_t n = 0;
+    const int32_t *window = penalised ? window_of(draw, &n) : NULL;
+    for (int32_t i = 0; i < n; i++)
+        if (window[i] >= 0 && window[i] < s->n_vocab) s->logit[window[i]] = NAN;
+    for (int32_t i = 0; i < draw->how->n_bias; i++)
+        if (draw->how->bias[i].token >= 0 && draw->how->bias[i].token < s->n_vocab)
+            s->logit[draw->how->bias[i].token] = NAN;
+    for (int32_t i = 0; i < s->list->n; i++) s->logit[s->list->id[i]] = s->list->value[i];
+}
+
+static bool is_unknown(const pg_sampler *s, int32_t t)
+{
+    return t >= 0 && t < s->n_vocab && isnan(s->logit[t]);
+}
+
+/* Might a token that is not in the list get into it? Who is not in a list of all has no logit that a bias could raise. */
+static bool may_rise(const pg_sampler *s, const pg_draw *draw, bool penalised)
+{
+    const pg_request *how = draw->how;
+    int32_t n = 0;
+    const bool lowers = how->repeat_penalty >= 1 && how->frequency_penalty >= 0 && how->presence_penalty >= 0;
+    const int32_t *window = penalised && !lowers ? window_of(draw, &n) : NULL;
+    if (s->list->all) return false;
+    for (int32_t i = 0; i < how->n_bias; i++)
+        if (!(how->bias[i].bias <= 0) && is_unknown(s, how->bias[i].token)) return true;
+    for (int32_t i = 0; i < n; i++)
+        if (is_unknown(s, window[i])) return true;
+    return false;
+}
+
+/* Into order.best those of the list, as they are now, that are still ahead of everybody who is not in it. Returns how
+ * many; in *dropped the weight of the others, relative to the list's best. */
+static int32_t keep_ahead(pg_sampler *s, const uint64_t *mask, bool changed, double *dropped)
+{
+    const pg_best *b = s->list;
+    const uint64_t last = pg_rank_of(b->value[b->n - 1], b->id[b->n - 1]);
+    uint64_t *best = s->order.best;
+    int32_t m = 0;
+    for (int32_t i = 0; i < b->n; i++) {
+        const int32_t t = b->id[i];
+        const float x = changed ? s->logit[t] : b->value[i];
+        const uint64_t rank = pg_rank_of(x, t);
+        if (!(x > -INFINITY) || (mask && !(mask[t / 64] >> t % 64 & 1))) continue;
+        if (!b->all && rank > last) {
+            *dropped += exp((double)x - (double)b->value[0]);
+            continue;
+        }
+        int32_t at = m++;
+        for (; at > 0 && best[at - 1] > rank; at--) best[at] = best[at - 1];
+        best[at] = rank;
+    }
+    return m;
+}
+
+/* What those weigh that are not in order.best. touched: some of them may be less than they were. */
+static void weigh_rest(pg_sampler *s, double dropped, bool touched)
+{
+    const pg_best *b = s->list;
+    const double top = (double)pg_rank_logit(s->order.best[0]), scale = exp((double)b->value[0] - top);
+    double others = b->sum;
+    for (int32_t i = 0; i < b->n; i++) others -= exp((double)b->value[i] - (double)b->value[0]);
+    if (b->all || others < 0) others = 0;
+    const double doubt = b->all ? 0 : b->sum * 2e-6; /* the sum is of f32 terms */
+    s->rest.low = touched ? scale * dropped : scale * (dropped + (others > doubt ? others - doubt : 0));
+    s->rest.high = scale * (dropped + others + doubt);
+    s->rest.each = b->all ? 0 : scale * exp((double)b->value[b->n - 1] - (double)b->value[0]);
+    s->rest.n = b->all ? 0 : (double)(s->n_vocab - s->n_known);
+}
+
+/* The same as look_at for a list. False: it does not even say which token is the best. */
+static bool look_at_list(pg_sampler *s, const pg_draw *draw)
+{
+    const bool penalised = is_penalised(draw), changed = draw->how->n_bias > 0 || draw->n_ban > 0 || penalised;
+    double dropped = 0;
+    s->list = draw->best;
+    s->lacks = false;
+    if (s->list->n < 1 || !isfinite(s->list->value[0])) return false;
+    if (changed) {
+        mark_unknown(s, draw, penalised);
+        if (may_rise(s, draw, penalised)) return false;
+        add_bias(s, draw->how);
+        add_bans(s, draw);
+        if (penalised) penalise(s, draw);
+    }
+    s->n_known = keep_ahead(s, draw->mask, changed, &dropped);
+    if (s->n_known < 1 || pg_rank_logit(s->order.best[0]) == INFINITY) return false;
+    weigh_rest(s, dropped, changed || draw->mask);
+    return true;
+}
+
+/* Do those at hand hold less than this share of the row? or_same: no more. Where that hangs on what is not known the answer
+ * does not matter. */
+static bool holds_less(pg_sampler *s, double held, double share, pg_span sum, bool or_same)
+{
+    const bool low = or_same ? held <= share * sum.low : held < share * sum.low;
+    const bool high = or_same ? held <= share * sum.high : held < share * sum.high;
+    s->lacks |= low != high;
+    return low;
+}
+
 /* ---- candidates ------------------------------------------------------------------------------------------------- */
 
 /* What may be drawn: the first n of the order. */
@@ -185,11 +276,17 @@ enum { FIRST = 64, MORE = 8 }; /* candidates to begin with where nothing says ho
 static pool take(pg_sampler *s, int32_t asked, bool open)
 {
     if (asked > s->n_vocab) asked = s->n_vocab;
+    if (s->list) {
+        const int32_t n = asked < s->n_known ? asked : s->n_known;
+        s->lacks |= asked > n && !s->list->all && !open;
+        return (pool){ n, n, open };
+    }
     return (pool){ pg_order_take(&s->order, asked), asked, open };
 }
 
 static bool has_more(const pg_sampler *s, const pool *p)
 {
+    if (s->list) return p->open && (p->n < s->n_known || !s->list->all);
     return p->open && p->n == p->asked && p->asked < s->n_vocab;
 }
 
@@ -207,21 +304,30 @@ static double weigh(pg_sampler *s, int32_t n, double temperature)
 }
 
 /* The same, and the sum of all that may be drawn, at hand or not. */
-static double weigh_all(pg_sampler *s, const pool *p, double temperature)
+static pg_span weigh_all(pg_sampler *s, const pool *p, double temperature)
 {
-    const double sum = weigh(s, p->n, temperature);
-    if (!has_more(s, p)) return sum;
-    return pg_softmax_sum(s->order.row, s->n_vocab, pg_rank_logit(s->order.best[0]), (float)temperature);
+    if (s->list && p->open) return pg_rest_span(&s->rest, weigh(s, s->n_known, temperature), temperature);
+    double sum = weigh(s, p->n, temperature);
+    if (has_more(s, p))
+        sum = pg_softmax_sum(s->order.row, s->n_vocab, pg_rank_logit(s->order.best[0]), (float)temperature);
+    return (pg_span){ sum, sum };
 }
 
 /* More candidates and their weights, when those at hand hold too little; false when there are no more. A pool that holds
  * not even half of what is asked for becomes the whole row, whose sum is then taken anew, candidate by candidate. */
-static bool widen(pg_sampler *s, pool *p, double temperature, bool few, double *sum)
+static bool widen(pg_sampler *s, pool *p, double temperature, bool few, pg_span *sum)
 {
     if (!has_more(s, p)) return false;
+    if (s->list) {
+        const int32_t n = p->n;
+        *p = take(s, s->n_known, true);
+        weigh(s, p->n, temperature);
+        s->lacks |= p->n == n;
+        return p->n > n;
+    }
     *p = take(s, few || p->asked > s->n_vocab / MORE ? s->n_vocab : p->asked * MORE, true);
     const double held = weigh(s, p->n, temperature);
-    if (!has_more(s, p)) *sum = held;
+    if (!has_more(s, p)) *sum = (pg_span){ held, held };
     return true;
 }
 
@@ -257,12 +363,13 @@ static int32_t keep_typical(pg_sampler *s, int32_t n, double mass)
 /* The smallest prefix that holds at least `mass`. */
 static void keep_top_p(pg_sampler *s, pool *p, double mass)
 {
-    double sum = weigh_all(s, p, 1), held = s->weight[0];
+    pg_span sum = weigh_all(s, p, 1);
+    double held = s->weight[0];
     int32_t m = 1;
-    while (held < mass * sum) {
+    while (holds_less(s, held, mass, sum, false)) {
         if (m < p->n)
             held += s->weight[m++];
-        else if (!widen(s, p, 1, held < mass * sum / 2, &sum))
+        else if (!widen(s, p, 1, held < mass * sum.low / 2, &sum))
             break;
     }
     p->n = m;
@@ -273,7 +380,7 @@ static void keep_top_p(pg_sampler *s, pool *p, double mass)
 static void keep_min_p(pg_sampler *s, pool *p, double share)
 {
     int32_t m = 1;
-    double sum;
+    pg_span sum;
     do {
         while (m < p->n && s->weight[m] >= share) m++;
     } while (m == p->n && widen(s, p, 1, false, &sum));
@@ -288,6 +395,7 @@ static pool truncate_row(pg_sampler *s, const pg_request *how)
         p = take(s, how->top_k, false);
     } else {
         p = take(s, how->typical_p < 1 ? s->n_vocab : FIRST, true);
+        s->lacks |= s->list && how->typical_p < 1 && !s->list->all;
     }
     if (how->typical_p < 1) p = (pool){ .n = keep_typical(s, p.n, how->typical_p) };
     if (how->top_p < 1) keep_top_p(s, &p, how->top_p);
@@ -296,6 +404,27 @@ static pool truncate_row(pg_sampler *s, const pg_request *how)
         keep_min_p(s, &p, how->min_p);
     }
     return p;
+}
+
+static pg_logprob known_logprob(pg_sampler *s, int32_t i)
+{
+    const pg_best *b = s->list;
+    pg_logprob y = { .token = b->id[i] };
+    s->lacks |= !pg_rest_ln((double)b->value[i] - (double)b->value[0], b->sum, &y.logprob);
+    return y;
+}
+
+/* The same as list_logprobs, from a list, which must know all that is asked for, to the bit. */
+static void list_known_logprobs(pg_sampler *s, const pg_draw *draw, int32_t chosen)
+{
+    const pg_best *b = s->list;
+    pg_logprob *out = draw->logprobs, *end = out + draw->how->logprobs;
+    int32_t at = 0;
+    while (b->id[at] != chosen) at++;
+    *out++ = known_logprob(s, at);
+    for (int32_t i = 0; i < b->n && out < end; i++)
+        if (i != at) *out++ = known_logprob(s, i);
+    s->lacks |= out < end;
 }
 
 /* The chosen token, then the best of the others; places beyond the vocabulary get token -1. */
@@ -321,21 +450,32 @@ static void list_logprobs(pg_sampler *s, const pg_draw *draw, int32_t chosen)
 
 static int32_t draw_one(pg_sampler *s, const pg_draw *draw)
 {
-    const double temperature = draw->how->temperature, u = uniform(draw->seed, draw->position, draw->attempt);
+    const double temperature = draw->how->temperature, u = pg_uniform(draw->seed, draw->position, draw->attempt);
     pool p = truncate_row(s, draw->how);
-    double sum = weigh_all(s, &p, temperature), held = s->weight[0];
+    pg_span sum = weigh_all(s, &p, temperature);
+    double held = s->weight[0];
     int32_t i = 0;
-    while (held <= u * sum) {
+    while (holds_less(s, held, u, sum, true)) {
         if (i + 1 < p.n)
             held += s->weight[++i];
-        else if (!widen(s, &p, temperature, held < u * sum / 2, &sum))
+        else if (!widen(s, &p, temperature, held < u * sum.low / 2, &sum))
             break;
     }
     return pg_rank_id(s->order.best[i]);
 }
 
+static int32_t sample_list(pg_sampler *s, const pg_draw *draw)
+{
+    if (!look_at_list(s, draw)) return PG_SAMPLE_ROW;
+    const int32_t token = draw->how->temperature > 0 ? draw_one(s, draw) : pg_rank_id(s->order.best[0]);
+    if (!s->lacks && draw->logprobs && draw->how->logprobs > 0) list_known_logprobs(s, draw, token);
+    return s->lacks ? PG_SAMPLE_ROW : token;
+}
+
 int32_t pg_sample(pg_sampler *s, const pg_draw *draw)
 {
+    s->list = NULL;
+    if (!draw->logits) return sample_list(s, draw);
     if (!has_finite(draw->logits, s->n_vocab)) return PG_EINVAL;
     const float top = look_at(s, draw);
     if (top == -INFINITY) return PG_EINVAL;

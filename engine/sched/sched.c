@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -166,10 +167,33 @@ static void share_prompts(pg_engine *e)
     }
 }
 
+/* The device has failed: nobody gets any further, neither those that are here nor those that still come. */
+static void give_up(pg_engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    snprintf(e->fault, sizeof e->fault, "%s", e->backend->fault);
+    pthread_mutex_unlock(&e->lock);
+    for (int list = 0; list < 2; list++)
+        for (int i = (list ? e->n_running : e->n_waiting) - 1; i >= 0; i--) {
+            pg_task *t = list ? e->running[i] : e->waiting[i];
+            const int looking = t->looking; /* once it has left it may be gone */
+            if (!looking && !t->finished) pg_output_fail(e, t, PG_EDEVICE, e->fault);
+            if (list)
+                leave(e, i);
+            else
+                t->left = 1;
+            if (looking) end_looking(e, t, PG_EDEVICE);
+        }
+    e->n_waiting = 0;
+}
+
 static void step(pg_engine *e, double begin)
 {
     pg_hook_begin(e);
-    e->backend->ops->run(e->backend, &e->rows, &e->pages.kv);
+    if (e->backend->ops->run(e->backend, &e->rows, &e->pages.kv)) {
+        give_up(e);
+        return;
+    }
     pg_seen_step(e);
     pg_hook_end(e);
     pg_draw_rows(e);
@@ -263,6 +287,7 @@ void *pg_sched_run(void *engine)
     double now;
     int idle = 1;
     while (take_work(e, idle, &now)) {
+        if (e->fault[0]) give_up(e);
         drop_finished(e);
         admit_all(e);
         idle = !pg_batch_fill(e);

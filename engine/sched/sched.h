@@ -105,6 +105,7 @@ struct pg_engine {
     const pg_watch *watch; /* who wants to see activations from the next step on; the backend's is the thread's own */
     int stop, wake;        /* wake: somebody changed something that the thread should look at */
     pg_stats stats;
+    char fault[512]; /* the device has failed: what it said; "": it works. Written by the thread */
 
     pthread_mutex_t poll_lock; /* one reader at a time */
     pthread_mutex_t look_lock; /* pg_logits: one at a time */
@@ -124,6 +125,9 @@ struct pg_engine {
     pg_rows rows;
     int32_t *drawn;           /* by max_sampled: the token, or PG_E* */
     pg_logprob *top;          /* [max_sampled, PG_MAX_LOGPROBS] */
+    const float **logits;     /* [max_sampled] rows that are in the host's memory, or NULL */
+    const float **brought;    /* [max_sampled] those that came last */
+    int32_t *wanted;          /* [max_sampled] their numbers */
     pg_seen seen;             /* what experts did; seen.h says what of it is whose */
     int published;            /* events pushed since the last signal */
     double t_signal, step_ms; /* when the last signal was given, how long the last step took */

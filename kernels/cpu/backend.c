@@ -98,7 +98,7 @@ static void look_at_lanes(pg_cpu *c)
     c->small = (int64_t)pg_lanes_trip(c->lanes) * BYTES_A_NS / slower;
 }
 
-static void run(pg_backend *b, const pg_rows *rows, const pg_kv *kv)
+static int run(pg_backend *b, const pg_rows *rows, const pg_kv *kv)
 {
     pg_cpu *c = (pg_cpu *)b;
     look_at_lanes(c);
@@ -110,6 +110,7 @@ static void run(pg_backend *b, const pg_rows *rows, const pg_kv *kv)
         run_op[op->code](c, op);
         n = pg_cpu_group(c, op);
     }
+    return 0;
 }
 
 static const void *read_value(pg_backend *b, pg_ref value)
@@ -133,7 +134,13 @@ static void close_cpu(pg_backend *b)
     free(c);
 }
 
-static const pg_backend_ops cpu_ops = { "cpu", prepare, memory, run, read_value, spread, close_cpu };
+static const pg_backend_ops cpu_ops = { .name = "cpu",
+                                        .prepare = prepare,
+                                        .memory = memory,
+                                        .run = run,
+                                        .read = read_value,
+                                        .spread = spread,
+                                        .close = close_cpu };
 
 pg_backend *pg_cpu_open(int n_lane, const char *isa, const char **why)
 {

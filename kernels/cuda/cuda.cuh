@@ -17,9 +17,9 @@ extern "C" {
 /* The rows of a step, in device memory. What pg_rows (op.h) says of them holds. */
 typedef struct pg_cuda_step {
     int32_t n, n_prefill, n_sampled, n_sampled_prefill;
-    int32_t longest;                             /* the largest position, plus 1 */
-    const int32_t *token, *pos, *seq, *sampled;  /* device; [max_rows], sampled [max_sampled] */
-    const int32_t *pages;                        /* device; [sequences][page_step] */
+    int32_t longest;                            /* the largest position, plus 1 */
+    const int32_t *token, *pos, *seq, *sampled; /* device; [max_rows], sampled [max_sampled] */
+    const int32_t *pages;                       /* device; [sequences][page_step] */
     int32_t page_step;
 } pg_cuda_step;
 
@@ -59,25 +59,30 @@ pg_planes pg_planes_lay_out(pg_dtype dtype, int64_t k, int64_t n);
 /* ---- the backend -------------------------------------------------------------------------------------------------- */
 
 typedef struct pg_cuda pg_cuda;
+typedef struct pg_cuda_steer pg_cuda_steer; /* route/steer.cuh */
+typedef struct pg_cuda_best pg_cuda_best;   /* sample/sample_cuda.cu */
 
 struct pg_cuda {
     pg_backend base;
     int device, n_sm, arch; /* arch: 80, 86, 89, 90 ... */
+    int wgmma;              /* products of many rows may take it: pg_cuda_gemm_open has tried */
     cudaStream_t stream;    /* all ops of a step */
     cublasLtHandle_t lt;
     void *lt_room; /* cuBLASLt's workspace */
     size_t lt_bytes;
     const pg_code *code;
-    char *arena;                /* device: the plan's values */
-    char *scratch;              /* device: for the op that is running */
+    char *arena;   /* device: the plan's values */
+    char *scratch; /* device: for the op that is running */
     int64_t scratch_bytes;
-    const pg_cuda_step *step;   /* device */
-    pg_cuda_step now;           /* host's copy of the counts while ops are launched; of a bucket, not of the step */
-    int rows, sampled;          /* rows to launch for */
-    int rows_prefill;           /* 0: the step has decode rows only (what graphs are made of) */
-    pg_kv kv;                   /* base: device memory; stream: host memory */
-    const char *why;            /* the first thing that failed, */
-    cudaError_t error;          /* and what the runtime said */
+    const pg_cuda_step *step; /* device */
+    pg_cuda_step now;         /* host's copy of the counts while ops are launched; of a bucket, not of the step */
+    int rows, sampled;        /* rows to launch for */
+    int rows_prefill;         /* 0: the step has decode rows only (what graphs are made of) */
+    pg_kv kv;                 /* base: device memory; stream: host memory */
+    pg_cuda_steer *steer;     /* who steers the choice of experts */
+    pg_cuda_best *best;       /* the best of the rows that are drawn from */
+    const char *why;          /* the first thing that failed, */
+    cudaError_t error;        /* and what the runtime said */
 };
 
 /* Keep the first failure. Returns nonzero when e is one. what: a static text. */
@@ -92,6 +97,30 @@ int64_t pg_cuda_matmul_scratch(const pg_cuda *c, const pg_code *code, const pg_o
 int64_t pg_cuda_attn_scratch(const pg_cuda *c, const pg_code *code, const pg_op *op);
 int64_t pg_cuda_route_scratch(const pg_cuda *c, const pg_code *code, const pg_op *op);
 int64_t pg_cuda_experts_scratch(const pg_cuda *c, const pg_code *code, const pg_op *op);
+
+/* matmul/gemm_check_cuda.cu: find out how many rows can be multiplied here (c->wgmma). At open: launches and waits, takes
+ * memory and gives it back. 0, or -1 with the error kept. */
+int pg_cuda_gemm_open(pg_cuda *c);
+
+/* route/hook_cuda.cu: steering around a step. open: in prepare, takes all memory; 0, or -1 with the error kept. */
+int pg_cuda_steer_open(pg_cuda *c);
+void pg_cuda_steer_close(pg_cuda *c);
+int64_t pg_cuda_steer_bytes(const pg_code *code);
+/* Before the first op of a step, outside of what is captured: brings along what base.hook says. Returns what the launches
+ * of the step depend on: graphs of one number, 0 to 2, are alike; PG_STEER_CALLS: HOOK ops call the host, so that the step
+ * cannot be a graph. */
+enum { PG_STEER_NOBODY_ASKS, PG_STEER_DATA, PG_STEER_CAPACITY, PG_STEER_CALLS };
+int pg_cuda_steer_begin(pg_cuda *c, const pg_rows *rows);
+/* After the last op of a step and outside of what is captured; when somebody steers it waits for the stream. */
+void pg_cuda_steer_end(pg_cuda *c);
+
+/* sample/sample_cuda.cu: the best of base.drawn. step: launches after the last op, part of a graph, the copy to the host
+ * included; row: once the stream has been waited for. */
+int pg_cuda_best_open(pg_cuda *c);
+void pg_cuda_best_close(pg_cuda *c);
+int64_t pg_cuda_best_bytes(const pg_code *code, pg_ref drawn);
+void pg_cuda_best_step(pg_cuda *c);
+void pg_cuda_best_row(const pg_cuda *c, int32_t row, pg_best *out);
 
 /* Where a tensor of the plan, the matrices of an expert stack, or a vector has been put. Found by the host's address; put
  * there in prepare (backend.cu), which walks the plan. */

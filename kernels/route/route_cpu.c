@@ -5,6 +5,7 @@
  * Sources: softmax top-k, Shazeer et al. 2017; group-limited choice, DeepSeek-V2 (arXiv 2405.04434: a group counts by
  * its best expert); sigmoid scores with a bias for choosing, DeepSeek-V3 (arXiv 2412.19437: by its two best). */
 #include "../cpu/cpu.h"
+#include "../exp.h"
 
 #include <math.h>
 
@@ -45,7 +46,7 @@ static void score_all(const pg_router *r, const float *x, float *p)
 {
     const int E = r->n_expert;
     if (r->score == PG_SCORE_SIGMOID) {
-        for (int e = 0; e < E; e++) p[e] = 1.0f / (1.0f + expf(-x[e]));
+        for (int e = 0; e < E; e++) p[e] = 1.0f / (1.0f + pg_exp(-x[e])); /* the same bits on every device */
     } else if (r->score == PG_SCORE_SOFTMAX) {
         memcpy(p, x, (size_t)E * sizeof *p);
         softmax(p, E);

@@ -103,7 +103,8 @@ function M.run(path, opts, level)
    if not o then return nil, message, code end
    local engine
    engine, message, code = Engine.open(path, {
-      precision = "f32", context = o.chunk, kv_tokens = o.chunk, threads = o.threads, device = o.device,
+      precision = "f32", context = o.chunk, kv_tokens = o.chunk, threads = o.threads,
+      device = o.device ~= "auto" and o.device or "cpu",
       batch = o.batch, progress = o.progress,
    }, level + 1)
    if not engine then return nil, message, code end

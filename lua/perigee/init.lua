@@ -80,13 +80,14 @@ perigee.json = json
 -- @tfield ?string kv_type
 -- @tfield ?string precision
 -- @tfield ?string device
--- @tfield ?string isa instruction set of the kernels in use
+-- @tfield ?string isa instruction set of the kernels in use: "avx512", "sm_90 NVIDIA H200"
 -- @tfield ?number memory_bytes of the engine itself, packed weights included, without the mapped file
 -- @tfield ?string note a remark, such as a context beyond the model's own
 
 --- How to open a model.
 -- @table open_options
--- @tfield ?string device "auto" (the default), "cpu", "cuda" or "cuda:N"
+-- @tfield ?string device "auto" (the default: a CUDA device if everything fits its memory, else the CPU), "cpu",
+--   "cuda" or "cuda:N"
 -- @tfield ?number threads 0: PERIGEE_THREADS, else the cores this process may use
 -- @tfield ?number context longest sequence in tokens; default: the model's own, at most 4096
 -- @tfield ?number kv_tokens tokens in the KV page pool over all sequences; default 16384

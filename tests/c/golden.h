@@ -68,7 +68,9 @@ static inline pg_engine *golden_open(const char *path, const char *precision, in
 {
     pg_options o;
     pg_engine *e = NULL;
+    const char *device = getenv("GOLDEN_DEVICE"); /* tests/cuda runs the cases on others */
     pg_options_init(&o);
+    o.device = device && *device ? device : "cpu";
     o.precision = precision;
     o.threads = threads;
     o.kv_tokens = 4096;

@@ -269,7 +269,7 @@ static void one_case(unsigned long long seed, int threads, int *bad)
     pg_backend *back = pg_cpu_open(threads, NULL, &why);
     if (!back || back->ops->prepare(back, &b->code)) exit(1);
     const pg_rows rows = { .n = b->T };
-    const pg_hook hook = { on_route, b };
+    const pg_hook hook = { .route = on_route, .ud = b };
     for (int hooked = 0; hooked < 2; hooked++) {
         memcpy((void *)(uintptr_t)back->ops->read(back, 0), b->plain, (size_t)b->T * (size_t)b->E * sizeof(float));
         back->hook = hooked ? &hook : NULL;

@@ -1,0 +1,133 @@
+/* backend: what the files of the CUDA backend itself share. Ops see cuda.cuh only. */
+#ifndef PG_CUDA_BACKEND_H
+#define PG_CUDA_BACKEND_H
+
+#include "cuda.cuh"
+#include "planes.cuh"
+
+#include <pthread.h>
+
+enum { PG_CUDA_LEAST = 80 }; /* tensor cores for bf16, asynchronous copies */
+
+static inline int64_t pg_cuda_up(int64_t n) /* to where anything may begin */
+{
+    return (n + 255) / 256 * 256;
+}
+
+/* ---- planes.cu ---------------------------------------------------------------------------------------------------- */
+
+/* Blocks block0 .. block0 + blocks - 1 of a matrix, counted row by row, from where they are stored one after the other
+ * (device memory) into the planes of the matrix. Launches only. */
+void pg_planes_cut(cudaStream_t stream, const pg_planes *p, unsigned char *matrix, int64_t block0, int64_t blocks,
+                   const void *stored);
+
+/* An error when this library has no code for the device. */
+cudaError_t pg_planes_runs_here(void);
+
+/* ---- weights.cu --------------------------------------------------------------------------------------------------- */
+
+/* A matrix or a stack that ops of the plan read. */
+typedef struct pg_cuda_stored {
+    pg_cuda_weight w;      /* what ops see of it */
+    const pg_tensor *view; /* [n_view] its matrices, or (n_view 1) one tensor whose slices they are */
+    int32_t n_view;
+    int32_t expert;          /* only experts may stay in host memory */
+    int32_t near;            /* the first so many matrices are in device memory */
+    int32_t as_f32;          /* stored as something that has no planes of its own */
+    int64_t near_at, far_at; /* bytes from the start of the two pieces of memory */
+    int32_t base_at;         /* in `base` */
+} pg_cuda_stored;
+
+typedef struct pg_cuda_vector {
+    const float *v;
+    int64_t n, at; /* words; bytes from the start of `vectors` */
+} pg_cuda_vector;
+
+typedef struct pg_cuda_name {
+    const pg_tensor *t;
+    int32_t which;
+} pg_cuda_name;
+
+typedef struct pg_cuda_weights {
+    pg_cuda_stored *stored;
+    pg_cuda_name *name;     /* by address */
+    pg_cuda_vector *vector; /* by address */
+    int32_t n_stored, n_name, n_vector, n_matrix;
+    int64_t dense_bytes, expert_bytes, vector_bytes; /* dense: vectors and tables included */
+    int64_t near_bytes, far_bytes;                   /* what pg_store_place has decided */
+    unsigned char *near, *far;                       /* device memory; pinned host memory that the device reads */
+    char *vectors;                                   /* device, in `near` */
+    const unsigned char **base;                      /* device, in `near` */
+} pg_cuda_weights;
+
+/* List what the plan reads: 0, or -1 with words in why[n]. Touches no device. */
+int pg_store_list(pg_cuda_weights *s, const pg_code *code, char *why, size_t n);
+/* Decide what is in device memory, of which there are `room` bytes. Returns how many bytes are missing for what must be
+ * there; experts take what is left, in the order of the plan. */
+int64_t pg_store_place(pg_cuda_weights *s, int64_t room);
+/* Take the memory that was decided on. 0, or -1 with c->error. */
+int pg_store_take(pg_cuda_weights *s, pg_cuda *c);
+void pg_store_free(pg_cuda_weights *s);
+
+/* ---- the backend -------------------------------------------------------------------------------------------------- */
+
+/* A step of decode rows, for a bucket of rows and positions and for a way of being steered. */
+typedef struct pg_cuda_graph {
+    int32_t rows, longest, steer;
+    cudaGraphExec_t exec; /* NULL: run once, not captured yet */
+} pg_cuda_graph;
+
+enum { PG_CUDA_GRAPHS = 256 };
+
+/* The kept copy of a value's rows in host memory. */
+typedef struct pg_cuda_seen {
+    char *host;
+    int32_t fresh; /* of this step */
+} pg_cuda_seen;
+
+typedef struct pg_lanes pg_lanes;
+
+typedef struct pg_cuda_backend {
+    pg_cuda c; /* first: ops have a pointer to it */
+    pg_lanes *lanes;
+    int n_lane;
+    cudaStream_t copy; /* weights */
+    pg_cuda_weights store;
+    void *kv;
+    /* the step's rows: pinned, and where they go on the device */
+    char *stage, *stage_device;
+    int64_t stage_bytes, page_words; /* words for pages in it */
+    /* chosen experts come home with every step */
+    pg_ref *pick;            /* [n_pick] values */
+    int32_t n_pick;          /* of ROUTE ops */
+    int64_t pick_width;      /* words a row, all of them together */
+    int32_t *pick_table;     /* device: [n_pick][4], see graph.cu */
+    char *picks, *pick_home; /* device, pinned */
+    pg_cuda_seen *seen;      /* [n_value] */
+    pthread_mutex_t lock;    /* of seen: rows are drawn on all lanes */
+    pg_cuda_graph graph[PG_CUDA_GRAPHS];
+    int n_graph, no_graphs;
+    int launched_rows; /* rows that the step before was launched for */
+} pg_cuda_backend;
+
+static inline pg_cuda_backend *pg_cuda_whole(const pg_cuda *c)
+{
+    return reinterpret_cast<pg_cuda_backend *>(const_cast<pg_cuda *>(c));
+}
+
+/* weights.cu: bring them over. 0; 1: the loader wanted no more; -1 with c->error. */
+int pg_store_load(pg_cuda_backend *b, const pg_loader *l);
+
+/* graph.cu: the step on the device. open: in prepare; 0, or -1 with c->error. bytes: what open takes on the device. run:
+ * rows are checked by the caller; 0, or -1 with c->error. */
+int pg_step_open(pg_cuda_backend *b);
+void pg_step_close(pg_cuda_backend *b);
+int64_t pg_step_bytes(const pg_code *code);
+int pg_step_run(pg_cuda_backend *b, const pg_rows *rows);
+/* Rows of a bucket that holds n decode rows, at most `most`. */
+int pg_step_bucket(int n, int most);
+
+/* backend.cu: words for c->error in base.fault. Returns -1. */
+int pg_cuda_fault(pg_cuda_backend *b);
+
+#endif
