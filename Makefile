@@ -158,6 +158,8 @@ $(B)/cuflags: FORCE
 $(CUOBJ): $(B)/%.cu.o: %.cu $(B)/cuflags
 	@mkdir -p $(@D)
 	$(call say,NVCC)$(NVCC) $(CUFLAGS) $(DEPFILE) -c -o $@ $<
+# Products by whole warp groups are sm_90a's alone: elsewhere this file is empty, and a check at open finds that out.
+$(if $(filter 90,$(CUDA_ARCHS)),$(B)/kernels/matmul/gemm_wgmma_cuda.cu.o): CUTARGET += -gencode arch=compute_90a,code=sm_90a
 $(PLUGIN): $(CUOBJ) $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LD)$(NVCC) -shared $(CUTARGET) -Xlinker -Bsymbolic,--exclude-libs=ALL,-rpath=$(CUDA_LIB) -o $@ $^ \

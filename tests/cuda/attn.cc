@@ -129,7 +129,7 @@ static void check_shape(const shape *s)
         if (first.empty()) first = h.by_cuda;
         CHECK(arch != 90 || first == h.by_cuda, "%s: bits show how rows were shared out (%d, %d)", s->name, d[0], d[1]);
     }
-    harness_drop(&h);
+    harness_close_all(&h);
 }
 
 /* ---- bits --------------------------------------------------------------------------------------------------------- */
@@ -191,7 +191,7 @@ static void check_company(const shape *s)
                   "%s: %d rows a step%s, %d others: other bits", s->name, w->chunk, decode ? " decoded" : "", w->crowd);
         }
     }
-    harness_drop(&h);
+    harness_close_all(&h);
 }
 
 static const shape companies[] = {
@@ -221,7 +221,7 @@ static void check_odd_numbers(int sinks)
     harness_run_cpu(&h);
     harness_run_cuda(&h, attn, s.name);
     harness_close(&h, y, 2e-3f, s.name);
-    harness_drop(&h);
+    harness_close_all(&h);
 }
 
 int main(int argc, char **argv)

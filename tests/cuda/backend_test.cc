@@ -159,7 +159,9 @@ static pg_backend *open_device(const pg_code *code, pg_kv *kv, char *why, size_t
     pg_backend *b = pg_plugin_cuda.open(0, 2, why, n);
     if (!b) return NULL;
     b->drawn = LOGITS;
-    kv->base = static_cast<char *>(b->ops->take(b, kv->page_bytes * (SEQS + 1) * (LONGEST / PAGE)));
+    const int64_t bytes = kv->page_bytes * (SEQS + 1) * (LONGEST / PAGE);
+    kv->base = static_cast<char *>(b->ops->take(b, bytes));
+    if (kv->base) cudaMemset(kv->base, 0, (size_t)bytes); /* steps here look at positions that none has written */
     if (kv->base && !b->ops->prepare(b, code) && !b->ops->load(b, NULL)) return b;
     snprintf(why, n, "%s", b->fault[0] ? b->fault : "no memory");
     b->ops->close(b);

@@ -82,7 +82,7 @@ static void run(const shape &s, int max_rows, const std::vector<int> &buckets)
         CHECK(memcmp(rows, first.data(), bytes < first.size() ? bytes : first.size()) == 0,
               "%s: not the same bits in a bucket of %d", name, bucket);
     }
-    harness_drop(&h);
+    harness_close_all(&h);
 }
 
 int main(void)

@@ -30,7 +30,7 @@ struct trial {
         h.max_rows = PG_FEW_ROWS;
         h.exact = exact;
     }
-    ~trial() { harness_drop(&h); }
+    ~trial() { harness_close_all(&h); }
     pg_op *multiply(pg_ref x, const pg_tensor *w, int width, const float *bias)
     {
         made.push_back(harness_value(&h, width));

@@ -1,9 +1,13 @@
 /* runtime.cc: the emulated device, its memory, and launches. */
 #include "runtime.h"
 
+#include <malloc.h>
 #include <map>
 #include <memory>
 #include <string>
+
+/* Tests take and give back the same memory over and over: the C library is to keep it. */
+[[maybe_unused]] static const int kept = mallopt(M_MMAP_THRESHOLD, 1 << 30) + mallopt(M_TRIM_THRESHOLD, 1 << 30);
 
 namespace
 {
