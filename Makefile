@@ -167,13 +167,14 @@ $(PLUGIN): $(CUOBJ) $(LIB)
 -include $(CUOBJ:=.d)
 
 # ---- CUDA on the CPU ---------------------------------------------------------------------------------------------------
-# Device code compiled for the emulator (tests/cuda/emu), and the programs that test it; only where there is a C++ compiler.
+# Device code compiled for the emulator (tests/cuda/emu), and the programs that test it; only where there is a C++ compiler,
+# and not with sanitizers, which do not follow the emulator from one stack to another.
 # Objects are in an archive: a test takes the ops that it names.
 EMUFLAGS := -std=c++17 -D_GNU_SOURCE -g $(if $(SAN),-O1,-O2) -Wall -Wextra -Wno-missing-field-initializers -Wno-unknown-pragmas -Wno-uninitialized \
             -fPIC -fvisibility=hidden -ffp-contract=off -fno-strict-aliasing -pthread -DPG_EMU -Itests/cuda/emu -Ikernels/cuda $(if $(SAN),$(filter -f%,$(LINK)) -fno-omit-frame-pointer)
 EMULIB   := $(B)/emu/libemu.a
 EMUOBJ   := $(patsubst %,$(B)/emu/%.o,$(wildcard tests/cuda/emu/*.cc) $(shell find kernels -name '*.cu' | LC_ALL=C sort))
-CUTESTS  := $(if $(shell command -v $(CXX) 2>/dev/null),$(patsubst tests/cuda/%.cc,$(B)/tests/cuda/%,$(wildcard tests/cuda/*.cc)))
+CUTESTS  := $(if $(SAN),,$(if $(shell command -v $(CXX) 2>/dev/null),$(patsubst tests/cuda/%.cc,$(B)/tests/cuda/%,$(wildcard tests/cuda/*.cc))))
 $(B)/emu/flags: FORCE
 	$(shell mkdir -p $(@D))$(file >$@.new,$(CXX) $(EMUFLAGS) $(CPPFLAGS) $(CXXFLAGS))
 	@if cmp -s $@.new $@; then rm -f $@.new; else mv -f $@.new $@; fi

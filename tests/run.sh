@@ -59,7 +59,7 @@ for source in tests/c/*.c; do
 done
 for source in tests/cuda/*.cc; do # device code on the CPU; built where there is a C++ compiler
     name=cuda/$(basename "$source" .cc)
-    if [ -x "$B/tests/$name" ]; then program "$name" "$name"; fi
+    if [ -x "$B/tests/$name" ]; then program "$name" "$name"; else echo "    $name did not run: it is not built here"; fi
 done
 
 root=$PWD

@@ -125,6 +125,11 @@ void pg_cuda_best_row(const pg_cuda *c, int32_t row, pg_best *out);
 /* Where a tensor of the plan, the matrices of an expert stack, or a vector has been put. Found by the host's address; put
  * there in prepare (backend.cu), which walks the plan. */
 const pg_cuda_weight *pg_cuda_weight_of(const pg_cuda *c, const pg_tensor *t);
+/* The format that it has there: FP8 that begins inside a block of factors is f32. */
+static inline pg_dtype pg_cuda_type_of(const pg_cuda *c, const pg_tensor *t)
+{
+    return pg_cuda_weight_of(c, t)->at.dtype;
+}
 const float *pg_cuda_vector_of(const pg_cuda *c, const float *v); /* NULL for NULL */
 
 static inline float *pg_cuda_value(const pg_cuda *c, pg_ref r)

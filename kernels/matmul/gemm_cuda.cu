@@ -187,7 +187,7 @@ void pg_cuda_gemm(pg_cuda *c, const pg_op *op)
     const int across = op->a.matmul.transposed, exact = is_exact(c->code, op);
     const int64_t k = op->w->shape[across];
     const room m = room_of(c, c->code, op);
-    pg_dtype type = op->w->dtype;
+    pg_dtype type = pg_cuda_type_of(c, op->w);
     pg_gemm g = {};
     g.k = (int32_t)k;
     g.groups = op->a.matmul.batch;

@@ -209,8 +209,8 @@ static int joins(const pg_code *code, const pg_op *op)
     const pg_op *before = op - 1;
     if (op == code->op || before->code != PG_OP_MATMUL || op->code != PG_OP_MATMUL) return 0;
     return before->src[0] == op->src[0] && before->dst != op->src[0] && op->dst != op->src[0] &&
-           before->w->dtype == op->w->dtype && before->a.matmul.batch == 1 && op->a.matmul.batch == 1 &&
-           !before->a.matmul.transposed && !op->a.matmul.transposed &&
+           before->w->dtype == op->w->dtype && op->w->dtype != PG_FP8 && before->a.matmul.batch == 1 &&
+           op->a.matmul.batch == 1 && !before->a.matmul.transposed && !op->a.matmul.transposed &&
            pg_cuda_rounds(code, before) == pg_cuda_rounds(code, op);
 }
 
@@ -239,7 +239,7 @@ static target target_of(const pg_cuda *c, const pg_op *op)
 static void multiply(pg_cuda *c, const pg_op *op, int n_op)
 {
     const int rows = pg_cuda_rows(c, op->src[0]), rounded = pg_cuda_rounds(c->code, op), k = (int)op->w->shape[0];
-    const pg_dtype type = op->w->dtype;
+    const pg_dtype type = pg_cuda_type_of(c, op->w);
     job j = {};
     int64_t n = 0;
     for (int i = 0; i < n_op; i++) {

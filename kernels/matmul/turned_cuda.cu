@@ -95,7 +95,7 @@ template <class F> static void launch(pg_cuda *c, job *j, int batch, int rows, b
 
 void pg_cuda_turned(pg_cuda *c, const pg_op *op)
 {
-    const pg_dtype type = op->w->dtype;
+    const pg_dtype type = pg_cuda_type_of(c, op->w);
     const int rows = pg_cuda_rows(c, op->src[0]), batch = op->a.matmul.batch;
     const bool even = pg_stack_even(type, op->w->shape[0]);
     job j = {};

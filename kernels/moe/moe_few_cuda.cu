@@ -138,7 +138,7 @@ static void make_hidden(pg_cuda *c, job *j, const pg_experts *e, const room &m, 
 {
     const int how = how_of(c->code, &e->gate[0]), own = (int)pg_rounded_bytes(j->D);
     const unsigned strips = (unsigned)((j->F + STRIP - 1) / STRIP);
-    const choice k = choose(e->gate[0].dtype, how, tile_of(e, rows), false);
+    const choice k = choose(pg_cuda_type_of(c, e->gate), how, tile_of(e, rows), false);
     j->split = pg_gemv_split(2 * (int64_t)j->F * e->n_used, (j->D + k.chunk - 1) / k.chunk);
     if (rows == 1 && k.one && own <= PG_SHARED_MOST) {
         PG_LAUNCH(k.one, dim3(strips, (unsigned)j->most), PG_GEMV_THREADS, how == ROUNDED ? own : 0, c->stream, *j);
@@ -158,7 +158,8 @@ static void make_hidden_apart(pg_cuda *c, job *j, const pg_experts *e, const roo
         const pg_tensor *w = up ? &e->up[0] : &e->gate[0];
         j->w = up ? j->up : j->gate;
         j->to = reinterpret_cast<float *>(m.sums[up]);
-        multiply(c, j, e, choose(w->dtype, how_of(c->code, w), tile_of(e, rows), true), rows);
+        multiply(c, j, e, choose(pg_cuda_type_of(c, up ? e->up : e->gate), how_of(c->code, w), tile_of(e, rows), true),
+                 rows);
     }
     PG_LAUNCH(activate, dim3((unsigned)((j->F + STRIP - 1) / STRIP), (unsigned)(rows * j->most)), STRIP, 0, c->stream,
               *j, reinterpret_cast<const float *>(m.sums[0]), reinterpret_cast<const float *>(m.sums[1]));
@@ -166,7 +167,7 @@ static void make_hidden_apart(pg_cuda *c, job *j, const pg_experts *e, const roo
 
 static void make_output(pg_cuda *c, job *j, const pg_experts *e, const room &m, int rows)
 {
-    const choice k = choose(e->down[0].dtype, how_of(c->code, &e->down[0]), tile_of(e, rows), true);
+    const choice k = choose(pg_cuda_type_of(c, e->down), how_of(c->code, &e->down[0]), tile_of(e, rows), true);
     const int chunks = (j->F + k.chunk - 1) / k.chunk, order = j->most * (int)sizeof(int32_t);
     const int shares = order + j->most * k.one_outputs * (int)sizeof(float);
     j->w = pg_stack_of(pg_cuda_weight_of(c, e->down));

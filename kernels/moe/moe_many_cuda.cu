@@ -272,13 +272,13 @@ void pg_cuda_experts_many(pg_cuda *c, const pg_op *op)
                   each = (int64_t)rows * e->n_used / e->n_expert;
     room m;
     lay_out(&m, c->scratch, e, rows, most, exact);
-    pg_gemm_kernel in[2] = { pg_gemm_choose(c, e->gate[0].dtype, D, each, exact),
-                             pg_gemm_choose(c, e->up[0].dtype, D, each, exact) };
+    pg_gemm_kernel in[2] = { pg_gemm_choose(c, pg_cuda_type_of(c, e->gate), D, each, exact),
+                             pg_gemm_choose(c, pg_cuda_type_of(c, e->up), D, each, exact) };
     if (in[0].rows != in[1].rows) { /* the table is one: both take the lowest tiles */
-        in[0] = pg_gemm_choose(c, e->gate[0].dtype, D, 1, exact);
-        in[1] = pg_gemm_choose(c, e->up[0].dtype, D, 1, exact);
+        in[0] = pg_gemm_choose(c, pg_cuda_type_of(c, e->gate), D, 1, exact);
+        in[1] = pg_gemm_choose(c, pg_cuda_type_of(c, e->up), D, 1, exact);
     }
-    const pg_gemm_kernel down = pg_gemm_choose(c, e->down[0].dtype, F, each, exact);
+    const pg_gemm_kernel down = pg_gemm_choose(c, pg_cuda_type_of(c, e->down), F, each, exact);
     sorting s = {};
     s.pick = reinterpret_cast<const int32_t *>(pg_cuda_value(c, op->src[1]));
     s.step = c->step;
