@@ -40,7 +40,7 @@ struct harness {
     std::vector<pg_value> value;
     std::deque<pg_op> op;
     int64_t arena_bytes = 0, scratch_bytes = 0;
-    size_t lt_bytes = 32 << 20; /* of cuBLASLt's workspace */
+    size_t lt_bytes = 32 << 20;               /* of cuBLASLt's workspace */
     std::vector<char> arena, by_cpu, by_cuda; /* before; after */
     std::vector<harness_weight *> weight;
     std::map<const float *, std::pair<float *, int64_t>> vector; /* host's address -> device's, and how many */
