@@ -31,26 +31,6 @@ static int is_taken(const golden_case *c)
     return all || (c->n > 4 && c->n <= 20);
 }
 
-static void check_exact(pg_engine *e, const char *path, const golden_case *c)
-{
-    pg_error err = { 0 };
-    const float *got;
-    int32_t V, out[GOLDEN_MAX];
-    for (int decode = 0; decode < 2; decode++) {
-        const int rc = pg_logits(e, c->ids, c->n, 0, decode ? 1 : c->n, &got, &V, &err);
-        CHECK(rc >= 0 && V == c->n_vocab, "%s: %d x %d: %s", path, c->n, V, err.text);
-        if (rc < 0 || V != c->n_vocab) return;
-        const double d = golden_distance(got, c->logits, (size_t)c->n * (size_t)V);
-        CHECK(d <= 1e-3, "%s: %d ids, %s class: logits differ by %.3g", path, c->n, decode ? "decode" : "prefill", d);
-        if (d > worst_f32) worst_f32 = d;
-    }
-    const int n_new = all || c->n_greedy < 4 ? c->n_greedy : 4;
-    if (!n_new) return;
-    const int n = golden_generate(e, c->ids, c->n, n_new, out, &err);
-    CHECK(n == n_new && !memcmp(out, c->greedy, (size_t)n * sizeof *out),
-          "%s: %d ids: greedy continuation differs (%d) %s", path, c->n, n, err.text);
-}
-
 /* Mean KL over all positions, in the two arithmetic classes. */
 static void check_rounded(pg_engine *e, const char *path, const golden_case *c, kl_limit limit)
 {
@@ -82,7 +62,7 @@ static void check_file(const char *path, const char *folder, const char *cases, 
             if (is_taken(&c)) {
                 n_case++;
                 if (exact)
-                    check_exact(e, path, &c);
+                    golden_check_exact(e, path, &c, all || c.n_greedy < 4 ? c.n_greedy : 4, &worst_f32);
                 else
                     check_rounded(e, path, &c, limit);
             }

@@ -10,26 +10,6 @@ static int is_later_shard(const char *name)
     return of && strncmp(of - 5, "00001", 5) != 0;
 }
 
-/* precision "f32": 1e-3 at every position, greedy identical, prefill class and decode class alike. */
-static void check_exact(pg_engine *e, const char *path, const golden_case *c)
-{
-    pg_error err = { 0 };
-    const float *got;
-    int32_t V, out[GOLDEN_MAX];
-    for (int decode = 0; decode < 2; decode++) {
-        const int rc = pg_logits(e, c->ids, c->n, 0, decode ? 1 : c->n, &got, &V, &err);
-        CHECK(rc >= 0 && V == c->n_vocab, "%s: %d x %d: %s", path, c->n, V, err.text);
-        if (rc < 0 || V != c->n_vocab) return;
-        const double d = golden_distance(got, c->logits, (size_t)c->n * (size_t)V);
-        CHECK(d <= 1e-3, "%s: %d ids, %s class: logits differ by %.3g", path, c->n, decode ? "decode" : "prefill", d);
-        if (d > worst_f32) worst_f32 = d;
-    }
-    if (!c->n_greedy) return;
-    const int n = golden_generate(e, c->ids, c->n, c->n_greedy, out, &err);
-    CHECK(n == c->n_greedy && !memcmp(out, c->greedy, (size_t)n * sizeof *out),
-          "%s: %d ids: greedy continuation differs (%d) %s", path, c->n, n, err.text);
-}
-
 /* Rounded paths: mean KL over all positions of both prompts, in the two arithmetic classes. */
 static void check_rounded(const char *path, const json_t *list, const char *folder, double limit)
 {
@@ -76,7 +56,7 @@ static void check_file(const char *path, const char *folder, const char *cases)
     for (size_t i = 0; e && i < json_array_size(list); i++, n_case++) {
         golden_case c;
         golden_read(folder, json_array_get(list, i), &c);
-        check_exact(e, path, &c);
+        golden_check_exact(e, path, &c, c.n_greedy, &worst_f32);
         free(c.logits);
     }
     pg_close(e);

@@ -130,4 +130,25 @@ static inline int golden_generate(pg_engine *e, const int32_t *ids, int32_t n, i
     }
 }
 
+/* precision "f32": 1e-3 at every position, n_new greedy tokens identical, prefill class and decode class alike. *worst: the
+ * largest difference so far. */
+static inline void golden_check_exact(pg_engine *e, const char *path, const golden_case *c, int n_new, double *worst)
+{
+    pg_error err = { 0 };
+    const float *got;
+    int32_t V, out[GOLDEN_MAX];
+    for (int decode = 0; decode < 2; decode++) {
+        const int rc = pg_logits(e, c->ids, c->n, 0, decode ? 1 : c->n, &got, &V, &err);
+        CHECK(rc >= 0 && V == c->n_vocab, "%s: %d x %d: %s", path, c->n, V, err.text);
+        if (rc < 0 || V != c->n_vocab) return;
+        const double d = golden_distance(got, c->logits, (size_t)c->n * (size_t)V);
+        CHECK(d <= 1e-3, "%s: %d ids, %s class: logits differ by %.3g", path, c->n, decode ? "decode" : "prefill", d);
+        if (d > *worst) *worst = d;
+    }
+    if (!n_new) return;
+    const int n = golden_generate(e, c->ids, c->n, n_new, out, &err);
+    CHECK(n == n_new && !memcmp(out, c->greedy, (size_t)n * sizeof *out),
+          "%s: %d ids: greedy continuation differs (%d) %s", path, c->n, n, err.text);
+}
+
 #endif
