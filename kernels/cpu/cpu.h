@@ -15,11 +15,14 @@ typedef struct pg_kept {
 
 /* Trials of what is worth a round of the lanes, see tune.c. */
 enum { PG_BOUNDS = 5 };
+extern const int64_t pg_tune_bound[PG_BOUNDS]; /* bytes, ascending */
 typedef struct pg_tune {
-    int32_t wait;                    /* steps until the next trials; INT32_MAX: for ever */
-    int n_tried, n_row;              /* steps of these trials so far, and the rows that each has */
-    int best;                        /* the bound that won */
-    int64_t begin, least[PG_BOUNDS]; /* ns: of the step that runs, 0: no trial; the least of each bound */
+    int32_t wait;             /* steps until the next trials; INT32_MAX: for ever */
+    int best;                 /* the bound that won */
+    int n_tried, n_row;       /* steps of these trials so far, and the rows that each has */
+    int at;                   /* the bound of the step that runs */
+    int64_t begin;            /* ns, when it began; 0: it is no trial */
+    int64_t least[PG_BOUNDS]; /* ns of a step */
 } pg_tune;
 
 typedef struct pg_cpu {

@@ -1,14 +1,14 @@
 /* tune.c: how much work is worth a round of the lanes. It costs a trip to the other cores and back, and what they write has
  * to be fetched from there; how long that takes depends on which cores the system runs the threads on, which on a virtual
  * machine changes within minutes by several times. So it is not computed but tried: now and then some steps of few rows go
- * with one bound each, in turn, and the one that made a step fastest stays. Results do not depend on it. */
+ * with the bound at hand and its neighbours, in turn, and the one that made a step fastest stays. Results do not depend on it. */
 #include "cpu.h"
 
 #include <stdint.h>
 #include <time.h>
 
 /* Bytes below which work is done by the caller alone. Less is never worth a round; more than the last no small model has. */
-static const int64_t bound[PG_BOUNDS] = { 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20 };
+const int64_t pg_tune_bound[PG_BOUNDS] = { 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20 };
 
 enum {
     FIRST = 8,   /* steps before the first trials: memory is touched for the first time */
@@ -26,14 +26,25 @@ static int64_t now_ns(void)
 
 void pg_tune_open(pg_cpu *c)
 {
-    c->small = c->n_lane > 1 ? bound[1] : INT64_MAX;
     c->tune = (pg_tune){ .wait = c->n_lane > 1 ? FIRST : INT32_MAX, .best = 1 };
+    c->small = c->n_lane > 1 ? pg_tune_bound[c->tune.best] : INT64_MAX;
 }
 
 /* Steps that are compared have as many rows. */
 static int goes_on(const pg_tune *t, const pg_rows *rows)
 {
     return rows->n <= FEW && !rows->n_prefill && (t->n_tried == 0 || rows->n == t->n_row);
+}
+
+/* The bounds of these trials: the best so far, and those on both sides. */
+static int first_of(const pg_tune *t)
+{
+    return t->best > 0 ? t->best - 1 : 0;
+}
+
+static int last_of(const pg_tune *t)
+{
+    return t->best < PG_BOUNDS - 1 ? t->best + 1 : t->best;
 }
 
 void pg_tune_begin(pg_cpu *c)
@@ -43,26 +54,27 @@ void pg_tune_begin(pg_cpu *c)
     if (t->wait) return;
     if (!goes_on(t, c->rows)) t->n_tried = 0;
     if (!goes_on(t, c->rows)) {
-        c->small = bound[t->best];
+        c->small = pg_tune_bound[t->best];
         return;
     }
     t->n_row = c->rows->n;
-    c->small = bound[t->n_tried % PG_BOUNDS];
+    t->at = first_of(t) + t->n_tried % (last_of(t) - first_of(t) + 1);
+    c->small = pg_tune_bound[t->at];
     t->begin = now_ns();
 }
 
 void pg_tune_end(pg_cpu *c)
 {
     pg_tune *t = &c->tune;
+    const int first = first_of(t), last = last_of(t), n = last - first + 1;
     if (!t->begin) return;
     const int64_t took = now_ns() - t->begin;
-    const int i = t->n_tried % PG_BOUNDS;
-    if (t->n_tried < PG_BOUNDS || took < t->least[i]) t->least[i] = took;
+    if (t->n_tried < n || took < t->least[t->at]) t->least[t->at] = took;
     t->begin = 0;
-    if (++t->n_tried < TURNS * PG_BOUNDS) return;
-    for (int b = 0; b < PG_BOUNDS; b++) /* another has to be better by 1 in 64 */
-        if (t->least[b] + t->least[t->best] / 64 < t->least[t->best]) t->best = b;
-    c->small = bound[t->best];
+    if (++t->n_tried < TURNS * n) return;
+    for (int i = first; i <= last; i++) /* another has to be better by 1 in 64 */
+        if (t->least[i] + t->least[t->best] / 64 < t->least[t->best]) t->best = i;
+    c->small = pg_tune_bound[t->best];
     t->n_tried = 0;
     t->wait = STEPS;
 }
