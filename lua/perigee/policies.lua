@@ -53,6 +53,7 @@ local out_policy = ffi.new "pg_policy *[1]"
 -- @tfield function get `r:get(i, e)`: router logit
 -- @tfield function set `r:set(i, e, x)`: also changes the weight that the expert gets
 -- @tfield function bias `r:bias(i, e, x)`: added for choosing only, to what the router compares
+-- @tfield function biases `r:biases(i, t)`: the same for each expert e with a number in `t[e]`
 -- @tfield function choose `r:choose(i, e[, x])`: what is added for choosing so far; or sets it
 -- @tfield function ban `r:ban(i, e)`: never choose it
 -- @tfield function force `r:force(i, e)`: choose it first
