@@ -118,15 +118,8 @@ end
 
 local function closed() return nil, "the engine is closed", "invalid" end
 
-local function sorted(set)
-   local names = {}
-   for name in pairs(set) do names[#names + 1] = name end
-   table.sort(names)
-   return names
-end
-
 local function absent(self, name)
-   local near = options.nearest(name, sorted(self._named))
+   local near = options.nearest(name, options.names(self._named))
    return nil, ("no policy has the name %q%s"):format(name, near and (", did you mean %q?"):format(near) or ""),
       "not_found"
 end
@@ -342,7 +335,7 @@ end
 -- @usage for _, entry in ipairs(engine.policies:list()) do print(entry.name, entry.current.version) end
 function Policies:list()
    local list = {}
-   for i, name in ipairs(sorted(self._named)) do
+   for i, name in ipairs(options.names(self._named)) do
       local entry, versions = self._named[name], {}
       for n, version in ipairs(entry.versions) do versions[n] = version.version end
       list[i] = {
@@ -361,7 +354,7 @@ end
 function Policies:reports(since)
    local list, message, code = self.engine:reports(since)
    if not list then return nil, message, code end
-   for _, name in ipairs(sorted(self._named)) do
+   for _, name in ipairs(options.names(self._named)) do
       local entry = self._named[name]
       if entry.failure then
          list[#list + 1] = {
@@ -417,7 +410,7 @@ function Policies:tick()
 end
 
 function Policies:__tostring()
-   return ("perigee.policies: %s"):format(table.concat(sorted(self._named), ", "))
+   return ("perigee.policies: %s"):format(table.concat(options.names(self._named), ", "))
 end
 
 return Policies

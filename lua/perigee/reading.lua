@@ -40,8 +40,8 @@ function M.methods(Class, name, more)
    local function take(self, timeout_ms)
       if self.done then return nil end
       if self._first > self._last then
-         -- Without a limit `more` may still come back empty: for a signal, or for others' events. A tail call and no loop,
-         -- since a loop in here would keep a program's own loop over `next` out of compiled code.
+         -- Without a limit `more` may still come back empty: for a signal, or for others' events. A tail call and no
+         -- loop, which would keep a program's own loop over `next` out of compiled code.
          if more(self, timeout_ms) or timeout_ms < 0 and not self.done then return take(self, timeout_ms) end
          return nil
       end
