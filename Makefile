@@ -170,7 +170,7 @@ $(PLUGIN): $(CUOBJ) $(LIB)
 # Device code compiled for the emulator (tests/cuda/emu), and the programs that test it; only where there is a C++ compiler,
 # and not with sanitizers, which do not follow the emulator from one stack to another.
 # Objects are in an archive: a test takes the ops that it names.
-EMUFLAGS := -std=c++17 -D_GNU_SOURCE -g $(if $(SAN),-O1,-O2) -Wall -Wextra -Wno-missing-field-initializers -Wno-unknown-pragmas -Wno-uninitialized \
+EMUFLAGS := -std=c++17 -D_GNU_SOURCE -g $(if $(SAN),-O1,-O2) -Wall -Wextra -Wno-missing-field-initializers -Wno-unknown-pragmas \
             -fPIC -fvisibility=hidden -ffp-contract=off -fno-strict-aliasing -pthread -DPG_EMU -Itests/cuda/emu -Ikernels/cuda $(if $(SAN),$(filter -f%,$(LINK)) -fno-omit-frame-pointer)
 EMULIB   := $(B)/emu/libemu.a
 EMUOBJ   := $(patsubst %,$(B)/emu/%.o,$(wildcard tests/cuda/emu/*.cc) $(shell find kernels -name '*.cu' | LC_ALL=C sort))
