@@ -80,7 +80,7 @@ static inline pg_engine *golden_open(const char *path, const char *precision, in
 {
     pg_options o;
     pg_engine *e = NULL;
-    const char *device = getenv("GOLDEN_DEVICE"); /* tests/cuda runs the cases on others */
+    const char *device = getenv("GOLDEN_DEVICE"); /* tests/cuda and tests/run.sh name others */
     pg_options_init(&o);
     o.device = device && *device ? device : "cpu";
     o.precision = precision;
