@@ -257,19 +257,14 @@ cudaError_t cudaHostUnregister(void *p)
     return cudaSuccess;
 }
 
-/* Nothing may be copied from nowhere, which memmove does not allow. */
-static void move(void *to, const void *from, size_t bytes)
-{
-    if (bytes) memmove(to, from, bytes);
-}
-
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind)
 {
     pg_emu_hold h(pg_emu_lock);
     if (pg_emu_forbidden()) return cudaErrorStreamCaptureUnsupported;
     if (pg_emu_unlucky()) return pg_emu_say(cudaErrorLaunchFailure);
+    if (bytes == 0) return cudaSuccess; /* from nowhere, perhaps, which memmove does not allow */
     if (!fits_kind(to, from, bytes, kind)) return pg_emu_say(cudaErrorInvalidValue);
-    return pg_emu_put(pg_emu_stream(0), [=] { move(to, from, bytes); });
+    return pg_emu_put(pg_emu_stream(0), [=] { memmove(to, from, bytes); });
 }
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream)
 {
@@ -279,9 +274,9 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
     CUstream_st *s = pg_emu_stream(stream);
     if (!s->capture && !block_of(from, bytes, NULL)) { /* pageable memory is read before the call returns */
         auto read = std::make_shared<std::string>(static_cast<const char *>(from), bytes);
-        return pg_emu_put(s, [=] { move(to, read->data(), bytes); });
+        return pg_emu_put(s, [=] { memcpy(to, read->data(), bytes); });
     }
-    const cudaError_t e = pg_emu_put(s, [=] { move(to, from, bytes); });
+    const cudaError_t e = pg_emu_put(s, [=] { memmove(to, from, bytes); });
     if (!s->capture && !block_of(to, bytes, NULL)) pg_emu_drain(s); /* and written before it returns */
     return e;
 }
