@@ -3,7 +3,7 @@
 #
 # A program that crashes, runs out of time or does not say how it went counts as one failure, and so does a run in
 # which nothing ran. Programs named rows* and golden* run again for each lower instruction set that the machine has
-# (with FAST only rows*).
+# (with FAST only rows*), hooks on an emulated device (not with FAST).
 # `make test` calls this; it sets B (the build folder), SAN, FAST, LUAJIT and CC.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -55,6 +55,10 @@ for source in tests/c/*.c; do
     case $name in
     golden*) [ -n "${FAST:-}" ] || for isa in $lower; do PERIGEE_ISA=$isa program "$name" "$name ($isa)"; done ;;
     rows*) for isa in $lower; do PERIGEE_ISA=$isa program "$name" "$name ($isa)"; done ;;
+    hooks) # policies meet the rows of a device too; it is emulated, which takes its time
+        [ -n "${FAST:-}" ] || [ ! -e "$B/emu/perigee_cuda.so" ] ||
+            GOLDEN_DEVICE=cuda PERIGEE_CUDA=$B/emu/perigee_cuda.so program "$name" "$name (emulated device)"
+        ;;
     esac
 done
 for source in tests/cuda/*.cc; do # device code on the CPU; built where there is a C++ compiler

@@ -293,8 +293,9 @@ PG_API int pg_engine_stats(pg_engine *e, pg_stats *out, pg_error *err);
  * on tokens 1 to i alone. So a reader keeps the texts apart, token by token; when it rewinds to k it throws those
  * behind k away, and events of an older attempt as they come; the events of the new attempt continue exactly there.
  * Text that was held back (the beginning of a stop string or of a character) after token k is held back again. The event
- * of a token after which the request would end says so in `finish`. An event with token -1 comes only right before DONE,
- * when a request is cancelled or late, and belongs behind the last token. */
+ * of a token after which the request would end says so in `finish`. An event with token -1 belongs behind the last token:
+ * it comes right before DONE, when a request is cancelled or late, or says in `finish` that a policy has stopped the
+ * request at that token, and comes again after a rewind that keeps it. */
 
 /** The reader has seen `n` generated tokens: the request may run `lead` further, and end when they are all. Fewer than
  *  before is fine and changes nothing.

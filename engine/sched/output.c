@@ -138,6 +138,7 @@ void pg_output_end(pg_engine *e, pg_task *t, int finish)
 void pg_output_stop(pg_engine *e, pg_task *t)
 {
     if (t->finished || t->ending) return;
+    t->stopped = t->n_token - t->n_prompt;
     push(e, t,
          (pg_event){
              .kind = PG_EVENT_TEXT, .token = -1, .text = t->held, .n_text = t->n_held, .finish = PG_FINISH_STOP });

@@ -7,8 +7,8 @@
  *
  * Going back costs no memory: the pages stay the sequence's own, positions behind the last kept token are computed and
  * written again. Text, ends and all other state that tokens leave behind is made anew from the kept ones
- * (pg_output_replay). Noise is counted by the number of rewinds, not by how often a place was drawn, since the latter
- * depends on how far the thread had run ahead. */
+ * (pg_output_replay); that a policy ended the request cannot be, and is kept beside them. Noise is counted by the number of
+ * rewinds, not by how often a place was drawn, since the latter depends on how far the thread had run ahead. */
 #include "sched.h"
 
 #include <string.h>
@@ -98,7 +98,7 @@ static int32_t generated(const pg_task *t)
 
 int pg_rewind_has_lead(const pg_task *t)
 {
-    return !t->how.lead || (!t->ending && generated(t) - t->n_seen < t->how.lead);
+    return !t->how.lead || (!t->ending && !t->stopped && generated(t) - t->n_seen < t->how.lead);
 }
 
 /* Bans behind `keep` go with the tokens before them; those of the earliest place make room. 0: too many
@@ -133,6 +133,7 @@ static void go_back(pg_engine *e, pg_task *t, int32_t keep, int32_t ban)
 {
     t->attempt++;
     t->n_dropped += generated(t) - keep;
+    if (keep < t->stopped) t->stopped = 0;
     t->n_token = t->n_prompt + keep;
     if (t->n_done >= t->n_token) t->n_done = t->n_token - 1; /* the row whose logits are drawn from is computed anew */
     forget_experts(e, t, keep);
@@ -149,6 +150,8 @@ void pg_rewind_obey(pg_engine *e)
         for (int r = 0; r < t->asked.n_rewind && !t->finished; r++) go_back(e, t, t->asked.keep[r], t->asked.ban[r]);
         t->asked.n_rewind = 0;
         t->n_seen = t->asked.seen;
+        /* The text that its end released was in an event of an older attempt, which the reader throws away. */
+        if (t->stopped && pg_ring_room(&t->ring, 2)) pg_output_stop(e, t);
         if (t->ending && !t->finished && t->n_seen >= generated(t)) pg_output_done(e, t, t->ending);
     }
 }

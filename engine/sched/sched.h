@@ -58,6 +58,7 @@ typedef struct pg_task {
     int32_t attempt, n_dropped; /* how often it was rewound; tokens that were taken back */
     int32_t n_seen;             /* generated tokens that the reader has acknowledged */
     int32_t ending;             /* PG_FINISH_*: its newest token ended it, and DONE waits for the reader; 0: none did */
+    int32_t stopped;            /* generated tokens when a policy stopped it: its newest is its last; 0: none did */
     int32_t *ban;               /* [PG_MAX_BANS_ALL] tokens (-1: none), or NULL without a lead */
     int32_t *ban_place;         /* as which generated token, from 0, each must not come; ascending */
     int32_t n_ban;
@@ -173,7 +174,7 @@ void pg_draw_rows(pg_engine *e);
  * token. */
 void pg_output_token(pg_engine *e, pg_task *t, int32_t token, const pg_logprob *logprobs, int n_logprobs);
 void pg_output_end(pg_engine *e, pg_task *t, int finish);
-void pg_output_stop(pg_engine *e, pg_task *t); /* its newest token is its last, whatever it said */
+void pg_output_stop(pg_engine *e, pg_task *t); /* its newest token is its last, whatever the token itself says */
 void pg_output_done(pg_engine *e, pg_task *t, int finish);
 void pg_output_replay(pg_engine *e, pg_task *t);
 void pg_output_fail(pg_engine *e, pg_task *t, int code, const char *message);

@@ -24,9 +24,7 @@ function P.route(r)
    for e = 0, r.experts - 1 do
       bias[e] = math.max(-limit, math.min(limit, bias[e] + step * (1 - r.experts * r:load(e))))
    end
-   for i = 0, r.rows - 1 do
-      for e = 0, r.experts - 1 do r:bias(i, e, bias[e]) end
-   end
+   for i = 0, r.rows - 1 do r:biases(i, bias) end
 end
 
 return P

@@ -288,7 +288,12 @@ __device__ __forceinline__ void pg_tile_run(E &e, unsigned char *mem, const pg_g
 {
     enum { X = E::ROWS * PG_TILE_ROW, W = PG_TILE_N * PG_TILE_ROW, DEPTH = E::X_BUFFERS - 1 - E::LAG };
     unsigned char *const mem_w = mem + E::X_BUFFERS * X;
+/* Read only where it was loaded: the same tile, and a chunk that there is. gcc, for the emulator, reads it sooner and
+ * warns of that. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
     pg_tile_raw<F, PG_TILE_N, EVEN> raw;
+#pragma GCC diagnostic pop
     pg_tile_x<E::ROWS> x;
     pg_tile_weights(&raw, g, p);
     raw.load(p.step);

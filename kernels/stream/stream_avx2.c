@@ -1,5 +1,4 @@
-/* stream_avx2.c: 32 bytes a load. The loop without prefetches stands apart: a prefetch costs a load's place, which counts
- * where the bytes lie in a cache. */
+/* stream_avx2.c: 32 bytes a load. */
 #include "../cpu/isa.h"
 
 #include <immintrin.h>
@@ -17,25 +16,13 @@ static inline void join(sums *y, const char *at, size_t step)
     }
 }
 
-static inline void ask(const char *at, size_t step)
-{
-    for (int k = 0; k < 4; k++) _mm_prefetch(at + (size_t)k * step, _MM_HINT_T0);
-}
+#include "walk.h"
 
 uint64_t pg_stream_avx2(const void *p, size_t n, int walks, size_t ahead)
 {
-    const char *at = p;
-    const size_t step = walks == 4 ? n / 4 : 64, move = walks == 4 ? 64 : 256;
     sums y;
     for (int i = 0; i < 8; i++) y.s[i] = _mm256_setzero_si256();
-    if (ahead) {
-        for (size_t i = 0; i < n / 256; i++, at += move) {
-            ask(at + ahead, step);
-            join(&y, at, step);
-        }
-    } else {
-        for (size_t i = 0; i < n / 256; i++, at += move) join(&y, at, step);
-    }
+    walk(&y, p, n, walks, ahead);
     for (int i = 1; i < 8; i++) y.s[0] = _mm256_xor_si256(y.s[0], y.s[i]);
     uint64_t w[4];
     _mm256_storeu_si256((__m256i *)w, y.s[0]);

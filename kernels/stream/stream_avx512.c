@@ -12,25 +12,13 @@ static inline void join(sums *y, const char *at, size_t step)
     for (int k = 0; k < 4; k++) y->s[k] = _mm512_xor_si512(y->s[k], _mm512_load_si512(at + (size_t)k * step));
 }
 
-static inline void ask(const char *at, size_t step)
-{
-    for (int k = 0; k < 4; k++) _mm_prefetch(at + (size_t)k * step, _MM_HINT_T0);
-}
+#include "walk.h"
 
 uint64_t pg_stream_avx512(const void *p, size_t n, int walks, size_t ahead)
 {
-    const char *at = p;
-    const size_t step = walks == 4 ? n / 4 : 64, move = walks == 4 ? 64 : 256;
     sums y;
     for (int i = 0; i < 4; i++) y.s[i] = _mm512_setzero_si512();
-    if (ahead) {
-        for (size_t i = 0; i < n / 256; i++, at += move) {
-            ask(at + ahead, step);
-            join(&y, at, step);
-        }
-    } else {
-        for (size_t i = 0; i < n / 256; i++, at += move) join(&y, at, step);
-    }
+    walk(&y, p, n, walks, ahead);
     y.s[0] = _mm512_xor_si512(_mm512_xor_si512(y.s[0], y.s[1]), _mm512_xor_si512(y.s[2], y.s[3]));
     uint64_t w[8], all = 0;
     _mm512_storeu_si512(w, y.s[0]);

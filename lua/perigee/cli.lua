@@ -34,7 +34,9 @@ Environment:
   PERIGEE_MODEL                the model when none is given
   PERIGEE_THREADS              as --threads
   PERIGEE_PRECISION            as --precision
-  PERIGEE_ISA                  cap on the instruction set of the kernels
+  PERIGEE_ISA                  cap on the instruction set of the kernels: ref, avx2, avx512 or amx
+  PERIGEE_CUDA                 the file of the CUDA backend, when it is not beside the library
+  PERIGEE_CUDA_MEMORY          gigabytes of a GPU's memory to use at most
 
 Exit codes:
   0                            fine

@@ -66,21 +66,12 @@ local events = ffi.new("pg_event[?]", N_EVENTS)
 local request = ffi.new "pg_request"
 local anchor = {}          -- what `request` points at stays referenced from here until it is submitted
 local out_opening, out_engine = ffi.new "pg_opening *[1]", ffi.new "pg_engine *[1]"
-local out_done, out_total = ffi.new "double[1]", ffi.new "double[1]"
 local out_id, out_logits, out_vocab = ffi.new "int32_t[1]", ffi.new "const float *[1]", ffi.new "int32_t[1]"
 
 -- The memory behind logits is the engine's: a pointer that is still held keeps its engine.
 local logits_owner = setmetatable({}, { __mode = "k" })
 
 local function closed() return nil, "the engine is closed", "invalid" end
-
--- Wait for an opening, telling `progress`; what that raises gives the opening up.
-local function wait(opening, progress)
-   repeat
-      local rc = C.pg_open_poll(opening, 100, out_done, out_total, err)
-      if progress and rc >= 0 then progress(out_done[0], out_total[0], "load") end
-   until rc ~= 0
-end
 
 --- Open a model; public as @{perigee.open}.
 -- @local
@@ -96,11 +87,7 @@ function Engine.open(path, opts, level)
    local rc = C.pg_open_begin(file, c, out_opening, err)
    if rc < 0 then return lib.fail(rc) end
    local opening = out_opening[0]
-   local fine, raised = pcall(wait, opening, given.progress)
-   if not fine then
-      C.pg_open_cancel(opening)
-      error(raised, 0)
-   end
+   lib.wait(opening, C.pg_open_poll, C.pg_open_cancel, given.progress, "load")
    rc = C.pg_open_finish(opening, out_engine, err)
    if rc < 0 then return lib.fail(rc) end
    local self = setmetatable({

@@ -150,10 +150,8 @@ local PROFILE = { window = "integer", limit = "integer", progress = "function" }
 
 -- The windows of all texts: { name, ids } each.
 local function cut(engine, texts, size, limit)
-   local list, names, bos = {}, {}, engine:info().bos
-   for name in pairs(texts) do names[#names + 1] = name end
-   table.sort(names)
-   for _, name in ipairs(names) do
+   local list, bos = {}, engine:info().bos
+   for _, name in ipairs(options.names(texts)) do
       local ids, message, code = engine:encode(texts[name], { bos = false })
       if not ids then return nil, ("text %q: %s"):format(name, message), code end
       local parts = windows.cut(ids, bos, size, limit)

@@ -69,6 +69,27 @@ function M.owned(handle, release)
    return handle
 end
 
+local out_done, out_total = ffi.new "double[1]", ffi.new "double[1]"
+
+--- Wait for what the library does on a thread of its own. What `progress` raises gives it up and passes through.
+-- @tparam cdata handle
+-- @tparam cdata poll the library's function for that
+-- @tparam cdata cancel the same
+-- @tparam ?function progress called with done, total and `what`
+-- @tparam string what
+function M.wait(handle, poll, cancel, progress, what)
+   local fine, raised = pcall(function()
+      repeat
+         local rc = poll(handle, 100, out_done, out_total, M.err)
+         if progress and rc >= 0 then progress(out_done[0], out_total[0], what) end
+      until rc ~= 0
+   end)
+   if not fine then
+      cancel(handle)
+      error(raised, 0)
+   end
+end
+
 --- Scratch memory that grows: `buffer(n)` returns room for at least n elements and how many there are. What it holds is
 -- lost at the next call.
 -- @tparam string ctype type of an element

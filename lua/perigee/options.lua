@@ -173,6 +173,16 @@ function M.check(where, spec, given, level)
    return given
 end
 
+--- The names in a set, sorted.
+-- @tparam table set
+-- @treturn {string,...}
+function M.names(set)
+   local names = {}
+   for name in pairs(set) do names[#names + 1] = name end
+   table.sort(names)
+   return names
+end
+
 -- An option name that the specification does not have.
 function M.refuse(where, spec, name)
    if spec.later and spec.later[name] then

@@ -53,6 +53,7 @@ local out_policy = ffi.new "pg_policy *[1]"
 -- @tfield function get `r:get(i, e)`: router logit
 -- @tfield function set `r:set(i, e, x)`: also changes the weight that the expert gets
 -- @tfield function bias `r:bias(i, e, x)`: added for choosing only, to what the router compares
+-- @tfield function biases `r:biases(i, t)`: the same for each expert e with a number in `t[e]`
 -- @tfield function choose `r:choose(i, e[, x])`: what is added for choosing so far; or sets it
 -- @tfield function ban `r:ban(i, e)`: never choose it
 -- @tfield function force `r:force(i, e)`: choose it first
@@ -117,15 +118,8 @@ end
 
 local function closed() return nil, "the engine is closed", "invalid" end
 
-local function sorted(set)
-   local names = {}
-   for name in pairs(set) do names[#names + 1] = name end
-   table.sort(names)
-   return names
-end
-
 local function absent(self, name)
-   local near = options.nearest(name, sorted(self._named))
+   local near = options.nearest(name, options.names(self._named))
    return nil, ("no policy has the name %q%s"):format(name, near and (", did you mean %q?"):format(near) or ""),
       "not_found"
 end
@@ -341,7 +335,7 @@ end
 -- @usage for _, entry in ipairs(engine.policies:list()) do print(entry.name, entry.current.version) end
 function Policies:list()
    local list = {}
-   for i, name in ipairs(sorted(self._named)) do
+   for i, name in ipairs(options.names(self._named)) do
       local entry, versions = self._named[name], {}
       for n, version in ipairs(entry.versions) do versions[n] = version.version end
       list[i] = {
@@ -360,7 +354,7 @@ end
 function Policies:reports(since)
    local list, message, code = self.engine:reports(since)
    if not list then return nil, message, code end
-   for _, name in ipairs(sorted(self._named)) do
+   for _, name in ipairs(options.names(self._named)) do
       local entry = self._named[name]
       if entry.failure then
          list[#list + 1] = {
@@ -416,7 +410,7 @@ function Policies:tick()
 end
 
 function Policies:__tostring()
-   return ("perigee.policies: %s"):format(table.concat(sorted(self._named), ", "))
+   return ("perigee.policies: %s"):format(table.concat(options.names(self._named), ", "))
 end
 
 return Policies

@@ -16,15 +16,6 @@ local OPTIONS = {
 local FIELDS = { "type", "imatrix", "threads", "pack", "requantize" }
 
 local out_handle = ffi.new "pg_quantizing *[1]"
-local out_done, out_total = ffi.new "double[1]", ffi.new "double[1]"
-
--- Wait for the end, telling `progress`; what that raises gives the file up.
-local function wait(handle, progress)
-   repeat
-      local rc = C.pg_quantize_poll(handle, 100, out_done, out_total, err)
-      if progress and rc >= 0 then progress(out_done[0], out_total[0], "quantize") end
-   until rc ~= 0
-end
 
 local function report_table(c)
    return {
@@ -48,11 +39,7 @@ function M.quantize(opts, level)
    local rc = C.pg_quantize_begin(given.input, given.output, c, out_handle, err)
    if rc < 0 then return lib.fail(rc) end
    local handle = out_handle[0]
-   local fine, raised = pcall(wait, handle, given.progress)
-   if not fine then
-      C.pg_quantize_cancel(handle)
-      error(raised, 0)
-   end
+   lib.wait(handle, C.pg_quantize_poll, C.pg_quantize_cancel, given.progress, "quantize")
    local report = ffi.new "pg_quantize_report"
    rc = C.pg_quantize_finish(handle, report, err)
    if rc < 0 then return lib.fail(rc) end

@@ -6,8 +6,10 @@
 local ffi = require "ffi"
 local lib = require "perigee.ffi"
 local options = require "perigee.options"
+local reading = require "perigee.reading"
 
 local C = lib.C
+local push = reading.push
 
 local Request = {}
 Request.__index = Request
@@ -66,9 +68,8 @@ local FINISH = {
 -- @treturn perigee.request
 -- @local
 function Request.new(engine, id, logprobs)
-   local self = setmetatable({
-      id = id, engine = engine, done = false,
-      _events = {}, _first = 1, _last = 0, _texts = {}, _tokens = {}, _logprobs = logprobs and {} or nil,
+   local self = setmetatable(reading.begin {
+      id = id, engine = engine, _texts = {}, _tokens = {}, _logprobs = logprobs and {} or nil,
    }, Request)
    self._guard = lib.guard(function()
       if engine._handle then C.pg_cancel(engine._handle, id, nil) end
@@ -85,11 +86,6 @@ function Request:count() return #self._tokens end
 -- @treturn ?event
 -- @local
 function Request:ended() return self._end end
-
-local function push(self, event)
-   self._last = self._last + 1
-   self._events[self._last] = event
-end
 
 local function choice(logprobs, n)
    local top = {}
@@ -169,33 +165,20 @@ function Request:fail(message, code)
    push(self, self._end)
 end
 
--- The next event, or nil when none has come in time. A failing poll ends the request: readers have one place to look.
-local function take(self, timeout_ms)
-   if self.done then return nil end
-   while self._first > self._last do
-      local n, message, code = self.engine:poll(timeout_ms)
-      if not n then
-         self:fail(message, code)
-      elseif timeout_ms >= 0 and self._first > self._last then
-         return nil
-      end                                  -- a poll without a limit may still come back empty, for a signal
-   end
-   local event = self._events[self._first]
-   self._events[self._first] = nil
-   self._first = self._first + 1
-   self.done = event == self._end
-   return event
+-- A failing poll ends the request: readers have one place to look.
+local function more(self, timeout_ms)
+   local n, message, code = self.engine:poll(timeout_ms)
+   if not n then self:fail(message, code) end
+   return reading.ready(self)                           -- what has come may be other requests' events alone
 end
+
+local take = reading.methods(Request, "request", more)
 
 --- The next event, for programs with an event loop of their own.
 -- @tparam[opt=-1] number timeout_ms how long to wait at most: 0 not at all, below 0 until there is one
 -- @treturn ?event nil when none has come in time, or when the request is over: then `request.done` is true
 -- @usage local event = request:next(0)
-function Request:next(timeout_ms)
-   if timeout_ms == nil then timeout_ms = -1 end
-   options.expect("request:next", "timeout_ms", timeout_ms, "number", 2)
-   return (take(self, timeout_ms))
-end
+-- @function Request:next
 
 --- Read all events as they come; the last one is "done" or "fail".
 -- @treturn function iterator over @{event} tables
@@ -203,24 +186,13 @@ end
 -- for event in request:events() do
 --    if event.kind == "text" then io.write(event.text) end
 -- end
-function Request:events()
-   return function() return take(self, -1) end
-end
+-- @function Request:events
 
 --- Read the text as it comes.
 -- @treturn function iterator over strings, each of whole UTF-8 characters
 -- @raise if the engine gave the request up (no KV page, device lost); the message says which
 -- @usage for piece in engine:generate("Hello", { max_new = 32 }):pieces() do io.write(piece) end
-function Request:pieces()
-   return function()
-      while true do
-         local event = take(self, -1)
-         if not event or event.kind == "done" then return nil end
-         if event.kind == "fail" then error(event.message, 2) end
-         if event.kind == "text" and event.text ~= "" then return event.text end
-      end
-   end
-end
+-- @function Request:pieces
 
 --- Wait for the end. What @{pieces} or @{events} has read already is in the result as well.
 -- @treturn ?result nil, message, code when the engine gave the request up

@@ -1,37 +1,14 @@
 -- What content filters cost: nanoseconds a token for texts without matches, cut into pieces as tokens cut them, and the
 -- pace of decoding with and without filters by turns.
---    eval "$(make -s env)"; luajit tests/bench/filter.lua [MODEL] [--text FILE] [--turns N (5)] [--new N (128)]
+--    eval "$(make -s env)"; luajit tests/bench/filter.lua [MODEL] [options]
+--       --text FILE (README.md)   --turns N (5)   --new N (128)
 -- Filters: 1,000 and 10,000 words in one automaton, 1,000 literals as regular expressions, twelve filters of eight
 -- expressions each, and all packs. Each line is the median of the turns, the stream's own work included; a run before
 -- them does not count, since the automata of expressions grow with what they see.
 local perigee = require "perigee"
+local measure = dofile "tests/bench/measure.lua"
 
-local function parse(list)
-   local opts, operands, i = { turns = "5", new = "128" }, {}, 1
-   while list[i] do
-      local name = list[i]:match "^%-%-(%w+)$"
-      if name then
-         i = i + 1
-         opts[name] = list[i]
-      else
-         operands[#operands + 1] = list[i]
-      end
-      i = i + 1
-   end
-   return opts, operands
-end
-
-local function median(list)
-   table.sort(list)
-   return list[math.floor((#list + 1) / 2)]
-end
-
-local function read(path)
-   local file = assert(io.open(path))
-   local text = file:read "*a"
-   file:close()
-   return text
-end
+local median = measure.median
 
 -- A word that looks like one: syllables, so that words share beginnings with each other and with the text.
 local SYLLABLES = {
@@ -123,11 +100,10 @@ local function compare(engine, name, filters, turns, n)
    print(("  %-32s %8.1f tokens/s without, %8.1f with: %+.1f %%"):format(name, a, b, (b / a - 1) * 100))
 end
 
-local function main(list)
-   local opts, operands = parse(list)
+local function main(opts, operands)
    local engine = assert(perigee.open(operands[1], { context = 1024 }))
-   local text = opts.text and read(opts.text) or read "README.md"
-   local pieces, turns = pieces_of(engine, text), tonumber(opts.turns)
+   local text = assert(measure.read(opts.text))
+   local pieces, turns = pieces_of(engine, text), opts.turns
    math.randomseed(1)
    local all = cases(text)
    print(("%d tokens of %.1f bytes; nanoseconds a token"):format(#pieces, #text / #pieces))
@@ -138,10 +114,10 @@ local function main(list)
       print(("  %-32s %8.0f"):format(case[1], median(times)))
    end
    print "decoding"
-   for _, i in ipairs { 2, 6 } do compare(engine, all[i][1], all[i][2], turns, tonumber(opts.new)) end
-   compare(engine, "the same twice, for the noise", nil, turns, tonumber(opts.new))
+   for _, i in ipairs { 2, 6 } do compare(engine, all[i][1], all[i][2], turns, opts.new) end
+   compare(engine, "the same twice, for the noise", nil, turns, opts.new)
    local rewinds = assert(perigee.filter { name = "rewinds", words = { "qqqqq", "zzzzz" }, action = "rewind" })
-   compare(engine, "a filter that may rewind", { rewinds }, turns, tonumber(opts.new))
+   compare(engine, "a filter that may rewind", { rewinds }, turns, opts.new)
 end
 
-main { ... }
+main(measure.options(arg, { text = "README.md", turns = 5, new = 128 }))

@@ -6,8 +6,9 @@
 -- LLAMA_BENCH is the llama-bench of llama.cpp or one of its relatives, built beside the project.
 local perigee = require "perigee"
 local cjson = require "cjson"
+local measure = dofile "tests/bench/measure.lua"
 
-local function quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
+local median, quote = measure.median, measure.quote
 
 local function fail(...)
    io.stderr:write("peers: ", string.format(...), "\n")
@@ -30,22 +31,10 @@ local function output(command)
 end
 
 local function parse(list)
-   local opts, operands, extra = { threads = "2", turns = "5", prompt = "128,512", new = "64", rest = "0" }, {}, {}
-   local i = 1
-   while list[i] do
-      local name = list[i]:match "^%-%-(%w+)$"
-      if list[i] == "--" then
-         for j = i + 1, #list do extra[#extra + 1] = quote(list[j]) end
-         break
-      elseif name then
-         if not opts[name] or not list[i + 1] then fail("unknown option, or one without a value: %s", list[i]) end
-         opts[name], i = list[i + 1], i + 1
-      else
-         operands[#operands + 1] = list[i]
-      end
-      i = i + 1
-   end
+   local opts, operands, extra = measure.options(list, { threads = 2, turns = 5, prompt = "128,512", new = 64,
+      rest = 0 })
    if #operands ~= 2 then fail "usage: peers.lua LLAMA_BENCH MODEL [options] [-- options of llama-bench]" end
+   for i, word in ipairs(extra) do extra[i] = quote(word) end
    return opts, operands[1], operands[2], table.concat(extra, " ")
 end
 
@@ -75,24 +64,19 @@ local function theirs(bench, model, opts, extra)
    return found
 end
 
-local function median(list)
-   local sorted = { unpack(list) }
-   table.sort(sorted)
-   local n = #sorted
-   return (sorted[math.floor((n + 1) / 2)] + sorted[math.floor(n / 2) + 1]) / 2, sorted[1], sorted[n]
+local function range(list)
+   return ("%.1f [%.1f - %.1f]"):format(median(list), measure.quantile(list, 0), measure.quantile(list, 1))
 end
-
-local function range(list) return ("%.1f [%.1f - %.1f]"):format(median(list)) end
 
 local opts, bench, model, extra = parse(arg)
 local about = assert(perigee.describe(model))
-local rate = assert(perigee.bandwidth { threads = tonumber(opts.threads), bytes = about.active_bytes, seconds = 1 })
+local rate = assert(perigee.bandwidth { threads = opts.threads, bytes = about.active_bytes, seconds = 1 })
 local tests = {}
 for n in opts.prompt:gmatch "%d+" do tests[#tests + 1] = "pp" .. n end
 tests[#tests + 1] = "tg" .. opts.new
 
 local rates, bytes = { {}, {} }, nil
-for turn = 1, tonumber(opts.turns) do
+for turn = 1, opts.turns do
    for side = 1, 2 do
       local found = side == 1 and ours(model, opts) or theirs(bench, model, opts, extra)
       bytes = found.bytes or bytes
@@ -101,7 +85,7 @@ for turn = 1, tonumber(opts.turns) do
          rates[side][name] = rates[side][name] or {}
          rates[side][name][turn] = found[name]
       end
-      os.execute("sleep " .. tonumber(opts.rest))
+      os.execute("sleep " .. opts.rest)
    end
 end
 

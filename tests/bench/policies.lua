@@ -5,6 +5,7 @@
 --   luajit tests/bench/policies.lua KIND N    generate N tokens under KIND: what the first calls
 local perigee = require "perigee"
 local policy = require "perigee.policy"
+local measure = dofile "tests/bench/measure.lua"
 
 local KINDS = { "none", "bans", "top", "house", "entropy", "load" }
 local routes = {
@@ -28,21 +29,8 @@ local function generate(kind, n)
    engine:close()
 end
 
-local function quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
-
 -- Instructions of the engine's thread in a run.
-local function count(kind, n)
-   local out = os.tmpname()
-   local run = ("valgrind --tool=callgrind --callgrind-out-file=%s luajit -joff %s %s %d >%s.log 2>&1"):format(
-      quote(out), quote(arg[0]), kind, n, quote(out))
-   local show = " && callgrind_annotate --inclusive=yes --threshold=100 %s 2>/dev/null"
-   local pipe = io.popen(run .. show:format(quote(out)))
-   local found = (pipe:read "*a"):match "([%d,]+)[^\n]*:pg_sched_run"
-   pipe:close()
-   os.remove(out)
-   os.remove(out .. ".log")
-   return found and tonumber((found:gsub(",", "")))
-end
+local function count(kind, n) return measure.instructions({ "-joff", arg[0], kind, n }, "pg_sched_run") end
 
 if arg[1] then
    generate(arg[1], tonumber(arg[2]))

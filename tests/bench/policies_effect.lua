@@ -6,32 +6,9 @@
 -- That one is of balance: over all of the verse from the beginning, again and again, for several speeds and limits.
 local perigee = require "perigee"
 local experts = require "perigee.experts"
-local windows = require "perigee.windows"
+local measure = dofile "tests/bench/measure.lua"
 
 local WINDOW, FOLDER = 256, "examples/policies/"
-
-local function parse(list)
-   local opts, operands, i = { n = 60, r = 15 }, {}, 1
-   while list[i] do
-      local name = list[i]:match "^%-([nr])$"
-      if name then
-         i = i + 1
-         opts[name] = tonumber(list[i])
-      else
-         operands[#operands + 1] = list[i]
-      end
-      i = i + 1
-   end
-   return opts, operands
-end
-
-local function read(path)
-   local file = io.open(path, "rb")
-   if not file then return nil end
-   local text = file:read "*a"
-   file:close()
-   return text
-end
 
 local function routed(engine, x) assert(engine:route(x)) end
 
@@ -52,11 +29,6 @@ local function quality(engine, list)
 end
 
 -- ---- pace ----
-
-local function median(list)
-   table.sort(list)
-   return (list[math.floor((#list + 1) / 2)] + list[math.ceil((#list + 1) / 2)]) / 2
-end
 
 -- Processor seconds of the process for `batch` requests of 128 tokens: whatever else the machine does counts little.
 local function processor_seconds(engine, batch)
@@ -80,7 +52,7 @@ local function pace(engine, x, batch, turns)
       ratios[turn] = odd and a / b or b / a
    end
    routed(engine, nil)
-   return median(ratios)
+   return measure.median(ratios)
 end
 
 -- ---- policies ----
@@ -184,16 +156,14 @@ local function curve(engine, list)
 end
 
 local function main(opts, operands)
-   local golden = os.getenv "PERIGEE_GOLDEN" or ""
-   local models = (golden ~= "" and golden or "../shared/golden") .. "/../models"
-   local paths = { tales = operands[2] or models .. "/heldout-tales.txt", verse = operands[3] or models
-      .. "/heldout-poems.txt" }
+   local paths = { tales = operands[2] or measure.models "heldout-tales.txt",
+      verse = operands[3] or measure.models "heldout-poems.txt" }
    local engine, texts, whole, lists = assert(perigee.open(operands[1], { threads = 1 })), {}, {}, {}
    local third = math.floor(opts.n / 3)
    for name, path in pairs(paths) do
-      texts[name] = read(path)
+      texts[name] = measure.read(path)
       if not texts[name] then return print(path .. " is not there: nothing was measured") end
-      whole[name] = windows.cut(assert(engine:encode(texts[name], { bos = false })), engine:info().bos, WINDOW, opts.n)
+      whole[name] = measure.windows(engine, texts[name], WINDOW, opts.n)
       lists[name] = { unpack(whole[name], third + 1) }
    end
    effects(engine, texts, lists, third, opts.r)
@@ -202,4 +172,4 @@ local function main(opts, operands)
    engine:close()
 end
 
-main(parse(arg))
+main(measure.options(arg, { n = 60, r = 15 }))

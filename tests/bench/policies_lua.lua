@@ -7,6 +7,9 @@
 -- LuaJIT made included. `sure` is 0: the policy looks at every row and changes none, what is left is its cost.
 local perigee = require "perigee"
 local clock = require "perigee.clock"
+local measure = dofile "tests/bench/measure.lua"
+
+local median = measure.median
 
 local SOURCE = [[
 local P = { name = "frugal", version = %d, params = { sure = 0, few = 2 } }
@@ -18,13 +21,6 @@ end
 return P
 ]]
 local PROMPT = "Once upon a time there was a little fox who lived at the edge of the forest."
-
-local function quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
-
-local function median(list)
-   table.sort(list)
-   return list[math.ceil(#list / 2)]
-end
 
 local function generate(engine, n)
    return engine:generate(PROMPT, { max_new = n, temperature = 0, ignore_eos = true })
@@ -43,19 +39,11 @@ local function child(model, n, policy)
    engine:close()
 end
 
-local function count(model, n, policy, within)
-   local pipe = io.popen(("PERIGEE_ISA=avx2 valgrind --tool=callgrind --callgrind-out-file=/dev/null %s luajit %s "
-      .. "--child %s %d %s 2>&1"):format(within and "--toggle-collect=" .. within or "", quote(arg[0]),
-      quote(model or ""), n, policy))
-   local text = pipe:read "*a"
-   pipe:close()
-   return tonumber(text:match "Collected : (%d+)")
-end
-
 -- A token's: the difference between many and few.
 local function each(model, policy, within)
    local few, many = 100, 300
-   local a, b = count(model, few, policy, within), count(model, many, policy, within)
+   local function count(n) return measure.instructions({ arg[0], "--child", model or "", n, policy }, within) end
+   local a, b = count(few), count(many)
    return a and b and (b - a) / (many - few)
 end
 

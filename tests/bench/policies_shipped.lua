@@ -3,6 +3,7 @@
 --   luajit tests/bench/policies_shipped.lua           all of them
 --   luajit tests/bench/policies_shipped.lua NAME N    generate N tokens under one: what the first calls
 local perigee = require "perigee"
+local measure = dofile "tests/bench/measure.lua"
 
 local FOLDER, FEW, MANY = "examples/policies/", 60, 140       -- after 64 calls, 22 tokens, a Lua policy is compiled
 local ORDER = { "none", "frugal", "top_p", "balance", "domain_ban", "tenant_pin", "under_load" }
@@ -39,11 +40,7 @@ local function generate(name, n)
 end
 
 local function count(name, n)
-   local pipe = io.popen(("valgrind --tool=callgrind --callgrind-out-file=/dev/null luajit %s %s %d 2>&1"):format(
-      arg[0], name, n))
-   local text = pipe:read "*a"
-   pipe:close()
-   return assert(tonumber(text:match "Collected : (%d+)"), text)
+   return measure.instructions { arg[0], name, n } or error("valgrind is not there, or could not run it", 0)
 end
 
 local function main()

@@ -4,6 +4,7 @@
 --    luajit tests/bench/policies_time.lua [MODEL] [PAIRS] [TOKENS]
 local perigee = require "perigee"
 local clock = require "perigee.clock"
+local measure = dofile "tests/bench/measure.lua"
 local policy = require "perigee.policy"
 
 local pairs_of, tokens = tonumber(arg[2]) or 15, tonumber(arg[3]) or 64
@@ -49,9 +50,7 @@ for _, kind in ipairs(kinds) do
       ratios[i] = i % 2 == 0 and second / first or first / second
       plain[i] = i % 2 == 0 and second or first
    end
-   table.sort(ratios)
-   table.sort(plain)
-   local function at(part) return (ratios[math.ceil(part * pairs_of)] - 1) * 100 end
+   local function at(part) return (measure.quantile(ratios, part) - 1) * 100 end
    print(("%-18s %+6.2f %% [%+.2f, %+.2f]   (none: %.1f tokens/s)"):format(kind[1], at(0.5), at(0.25), at(0.75),
-      plain[math.ceil(pairs_of / 2)]))
+      measure.median(plain)))
 end

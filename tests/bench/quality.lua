@@ -5,6 +5,7 @@
 -- of the golden models, whose ids are taken as they are. Without arguments: the default model's source and held-out
 -- texts, which lie beside the golden cases.
 local perigee = require "perigee"
+local measure = dofile "tests/bench/measure.lua"
 local ffi = require "ffi"
 
 if not pcall(ffi.typeof, "bench_logits") then
@@ -19,34 +20,11 @@ end
 local WINDOW = 256
 local TYPES = "f16,q8_0,q6_k,q5_k_m,q5_0,q4_k_m,q4_0,mxfp4"
 
-local function parse(list)
-   local opts, operands, i = { n = "4", t = TYPES }, {}, 1
-   while list[i] do
-      local name = list[i]:match "^%-(%a)$"
-      if name then
-         i = i + 1
-         opts[name] = list[i]
-      else
-         operands[#operands + 1] = list[i]
-      end
-      i = i + 1
-   end
-   return opts, operands
-end
-
-local function read(path)
-   local file = io.open(path, "rb")
-   if not file then return nil end
-   local text = file:read "*a"
-   file:close()
-   return text
-end
-
 local function exact_options() return { context = WINDOW, batch = WINDOW, kv_tokens = WINDOW, precision = "f32" } end
 
 -- Lists of ids, each a sequence of its own.
 local function sequences(engine, path, most)
-   local list, text = {}, assert(read(path), path)
+   local list, text = {}, assert(measure.read(path), path)
    if path:match "%.json$" then
       for ids in text:gmatch '"ids": %[([%d, ]+)%]' do
          local one = {}
@@ -55,14 +33,7 @@ local function sequences(engine, path, most)
       end
       return list
    end
-   local ids, bos = assert(engine:encode(text, { bos = false })), engine:info().bos
-   for first = 1, #ids - WINDOW, WINDOW - 1 do
-      if #list >= most then break end
-      local one = { bos }
-      for i = first, first + WINDOW - 2 do one[#one + 1] = ids[i] end
-      list[#list + 1] = one
-   end
-   return list
+   return measure.windows(engine, text, WINDOW, most)
 end
 
 -- ln of the sum of exp of one row.
@@ -84,7 +55,7 @@ local function kl(a, b, V)
 end
 
 -- Mean KL against the kept logits (nil: against itself), and perplexity.
-local function measure(engine, list, kept)
+local function divergence(engine, list, kept)
    local sum, rows, surprise, scored = 0, 0, 0, 0
    for i, ids in ipairs(list) do
       local logits, T, V = assert(engine:logits(ids))
@@ -128,7 +99,7 @@ local function evaluate(path, precision, texts)
    options.precision = precision
    local engine, cells = assert(perigee.open(path, options)), {}
    for _, text in ipairs(texts) do
-      local d, perplexity = measure(engine, text.list, text.kept)
+      local d, perplexity = divergence(engine, text.list, text.kept)
       cells[#cells + 1] = ("%.3e | %8.3f"):format(d, perplexity)
    end
    engine:close()
@@ -136,18 +107,16 @@ local function evaluate(path, precision, texts)
 end
 
 local function main(opts, operands)
-   local golden = os.getenv "PERIGEE_GOLDEN" or ""
-   local models = (golden ~= "" and golden or "../shared/golden") .. "/../models"
-   local model = operands[1] or models .. "/perigee-voices.bf16.gguf"
+   local model = operands[1] or measure.models "perigee-voices.bf16.gguf"
    local files = { unpack(operands, 2) }
-   if #files == 0 then files = { models .. "/heldout-tales.txt", models .. "/heldout-poems.txt" } end
-   if not read(model) then
+   if #files == 0 then files = { measure.models "heldout-tales.txt", measure.models "heldout-poems.txt" } end
+   if not measure.read(model) then
       print(model .. " is not there: quality was not measured")
       return
    end
    local engine, texts = assert(perigee.open(model, exact_options())), {}
    for i, path in ipairs(files) do
-      local list = sequences(engine, path, tonumber(opts.n))
+      local list = sequences(engine, path, opts.n)
       texts[i] = { list = list, kept = keep(engine, list) }
       print(("%d: %s, %d sequences"):format(i, path, #list))
    end
@@ -158,7 +127,8 @@ local function main(opts, operands)
    for name in opts.t:gmatch "[^,]+" do
       local path = name:match "%.gguf$" and name or made
       if path == made then
-         assert(perigee.quantize { input = model, output = made, type = name, imatrix = opts.i })
+         local imatrix = opts.i ~= "" and opts.i or nil
+         assert(perigee.quantize { input = model, output = made, type = name, imatrix = imatrix })
       end
       local cells = evaluate(path, "f32", texts)
       for _, cell in ipairs(evaluate(path, "auto", texts)) do cells[#cells + 1] = cell end
@@ -167,4 +137,4 @@ local function main(opts, operands)
    os.remove(made)
 end
 
-main(parse(arg))
+main(measure.options(arg, { n = 4, t = TYPES, i = "" }))

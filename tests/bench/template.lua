@@ -3,6 +3,7 @@
 -- luajit tests/bench/template.lua [FOLDER OF TEMPLATES]
 local clock = require "perigee.clock"
 local perigee = require "perigee"
+local measure = dofile "tests/bench/measure.lua"
 
 local root = arg[1] or (os.getenv "PERIGEE_GOLDEN" or "../shared/golden") .. "/templates"
 
@@ -23,8 +24,7 @@ local function timed(runs, fn)
       for _ = 1, runs do fn() end
       list[i] = (clock.now() - start) / runs * 1000
    end
-   table.sort(list)
-   return list[5]
+   return measure.median(list)
 end
 
 print(("%-48s %8s %10s %10s"):format("template", "bytes", "compile", "render"))

@@ -142,13 +142,7 @@ static void check_all(const char *models)
 
 int main(void)
 {
-    char models[300];
-    snprintf(models, sizeof models, "%s/models", golden_root());
-    if (golden_exists(models))
-        check_all(models);
-    else
-        printf("golden folder %s is absent: its cases did not run\n", models);
-    check_all("tests/golden/models");
+    golden_check_folders(check_all);
     printf("golden: %d files, %d cases, worst f32 difference %.2g\n", n_file, n_case, worst_f32);
     return check_done("golden");
 }

@@ -30,6 +30,18 @@ static inline int golden_exists(const char *path)
     return stat(path, &st) == 0;
 }
 
+/* Call check with the folder of all golden models, when it is there, and with that of the small ones in the tree. */
+static inline void golden_check_folders(void (*check)(const char *models))
+{
+    char models[300];
+    snprintf(models, sizeof models, "%s/models", golden_root());
+    if (golden_exists(models))
+        check(models);
+    else
+        printf("golden folder %s is absent: its cases did not run\n", models);
+    check("tests/golden/models");
+}
+
 /* cases.json of a folder (or cases-TYPE.json); exits the program if what should be there cannot be read. */
 static inline json_t *golden_list(const char *folder, const char *file)
 {
@@ -68,7 +80,7 @@ static inline pg_engine *golden_open(const char *path, const char *precision, in
 {
     pg_options o;
     pg_engine *e = NULL;
-    const char *device = getenv("GOLDEN_DEVICE"); /* tests/cuda runs the cases on others */
+    const char *device = getenv("GOLDEN_DEVICE"); /* tests/cuda and tests/run.sh name others */
     pg_options_init(&o);
     o.device = device && *device ? device : "cpu";
     o.precision = precision;

@@ -175,13 +175,7 @@ static void check_folder(const char *models)
 
 int main(void)
 {
-    char models[300];
-    snprintf(models, sizeof models, "%s/models", golden_root());
-    if (golden_exists(models))
-        check_folder(models);
-    else
-        printf("golden folder %s is absent: its cases did not run\n", models);
-    check_folder("tests/golden/models");
+    golden_check_folders(check_folder);
     check_model("tests/golden/models/deepseek2_sigmoid/model.gguf", "f32");
     check_model("examples/models/perigee-voices.q8_0.gguf", "auto");
     return check_done("invariance");

@@ -308,16 +308,10 @@ static void test_load(int kv_tokens)
 
 int main(void)
 {
-    char models[300];
     test_salts();
     test_together();
     test_load(256);
     test_load(8192);
-    snprintf(models, sizeof models, "%s/models", golden_root());
-    if (golden_exists(models))
-        check_folder(models);
-    else
-        printf("golden folder %s is absent: its cases did not run\n", models);
-    check_folder("tests/golden/models");
+    golden_check_folders(check_folder);
     return check_done("prefix");
 }

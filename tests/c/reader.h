@@ -43,6 +43,7 @@ static inline void reader_take(reader *r, const pg_event *ev)
     } else if (ev->token < 0) {
         memcpy(r->rest, ev->text, (size_t)ev->n_text);
         r->n_rest = ev->n_text;
+        r->ending = ev->finish;
     } else if (r->n < READER_TOKENS && ev->n_text <= READER_TEXT) {
         r->token[r->n] = ev->token;
         r->n_text[r->n] = ev->n_text;
@@ -89,7 +90,7 @@ static inline int reader_rewind(pg_engine *e, reader *r, int keep, int32_t ban)
     r->dropped += r->n - keep;
     r->n = keep;
     r->attempt++;
-    r->ending = 0;
+    r->ending = r->n_rest = 0;
     return rc;
 }
 

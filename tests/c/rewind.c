@@ -283,6 +283,56 @@ static void test_ends(pg_engine *e)
     CHECK(r.finish == PG_FINISH_DEADLINE && r.n <= 2, "late while it waits: finish %d, %d tokens", r.finish, r.n);
 }
 
+static int stop_after(void *ud, pg_token_view *v, pg_error *err)
+{
+    (void)err;
+    v->stop = v->n_new == *(const int *)ud;
+    return 0;
+}
+
+/* A policy's end outlives a rewind that keeps its token, with the text that it released; without the token it goes. */
+static void test_stopped(pg_engine *e)
+{
+    static reader plain, r;
+    reader *list[] = { &r };
+    int32_t ids[64];
+    int after = 5;
+    const pg_hooks h = { .token = stop_after, .ud = &after };
+    pg_policy *p = NULL;
+    CHECK(pg_policy_new(e, "stops", 1, 0, &p, NULL) == PG_OK && pg_policy_hooks(p, &h, NULL) == PG_OK, "hooks");
+    char stop[READER_TEXT + 2] = "";
+    const char *stops[] = { stop };
+    pg_request q = reader_request(e, PROMPT, ids, 64);
+    q.temperature = 0;
+    q.max_new = 8;
+    reader_submit(e, &q, &plain);
+    reader_finish(e, &plain);
+    snprintf(stop, sizeof stop, "%.*s|", plain.n_text[4], plain.text[4]); /* so that the fifth token's text is held */
+    q.stop = stops;
+    q.n_stop = 1;
+    q.policy = p;
+    for (int way = 0; way < 3; way++) {
+        reader_submit(e, &q, &r);
+        while (!r.ending && reader_poll(e, CHECK_WAIT_MS, list, 1) > 0) continue;
+        CHECK(r.n == 5 && r.ending == PG_FINISH_STOP && r.n_text[4] == 0, "%d tokens, ending %d", r.n, r.ending);
+        for (int i = 0; i < (way == 1 ? 12 : way); i++) CHECK(reader_rewind(e, &r, 5, -1) == PG_OK, "keep it");
+        if (way == 1) /* every time it may say so anew */
+            while (!r.ending && reader_poll(e, CHECK_WAIT_MS, list, 1) > 0) continue;
+        if (way == 2) {
+            CHECK(reader_rewind(e, &r, 3, -1) == PG_OK, "take it back");
+            after = 0;
+        }
+        reader_finish(e, &r);
+        CHECK(r.kind == PG_EVENT_DONE && r.n == (way == 2 ? 8 : 5), "way %d: %d tokens", way, r.n);
+        CHECK(r.finish == (way == 2 ? PG_FINISH_LENGTH : PG_FINISH_STOP), "way %d: finish %d", way, r.finish);
+        CHECK(!memcmp(r.token, plain.token, (size_t)r.n * sizeof *r.token), "way %d: other tokens", way);
+        if (way < 2)
+            CHECK(r.n_rest == plain.n_text[4] && !memcmp(r.rest, plain.text[4], (size_t)r.n_rest),
+                  "way %d: %d bytes for the end, not %d", way, r.n_rest, plain.n_text[4]);
+    }
+    pg_policy_drop(p);
+}
+
 static void test_too_many(pg_engine *e)
 {
     static reader r;
@@ -337,6 +387,7 @@ int main(void)
     test_experts(e);
     test_repeats(e);
     test_ends(e);
+    test_stopped(e);
     test_too_many(e);
     CHECK(pg_engine_stats(e, &s, NULL) == PG_OK && s.running + s.waiting <= 1, "%d still run", s.running);
     pg_close(e);

@@ -112,9 +112,10 @@ local function write(name, what, lines)
    file:close()
 end
 
-local function benign(slots)
+-- Of groups that bring frames and a count of their own.
+local function filled(groups)
    local out, seen = {}, {}
-   for _, group in ipairs(slots.benign) do fill(group.frames, group, group.count, group.label, out, seen) end
+   for _, group in ipairs(groups) do fill(group.frames, group, group.count, group.label, out, seen) end
    return out
 end
 
@@ -135,12 +136,6 @@ local function violating(slots, held)
    return out
 end
 
-local function personal(slots)
-   local out, seen = {}, {}
-   for _, group in ipairs(slots.personal) do fill(group.frames, group, group.count, group.label, out, seen) end
-   return out
-end
-
 local tools = { draw = draw, digits = digits, letters = letters, card = card, identity = identity, iban = iban,
    spaced = spaced, full = full }
 local here = (arg and arg[0] or ""):match "^(.*)make%.lua$" or "tests/filters/"
@@ -148,8 +143,8 @@ local slots = assert(loadfile(here .. "slots.lua"))(tools)
 
 local into = arg and arg[1] or here
 state = 20240315
-write(into .. "benign-made.txt", "harmless, many beside the point of a pattern", benign(slots))
+write(into .. "benign-made.txt", "harmless, many beside the point of a pattern", filled(slots.benign))
 write(into .. "violating-made.txt", "what packs must see; the label is the category", violating(slots, false))
 write(into .. "violating-made-held.txt", "as violating-made.txt, of acts that are not in it", violating(slots, true))
 write(into .. "pii-made.txt",
-   "personal data; {+} is nothing, it keeps scanners from taking examples for leaks", personal(slots))
+   "personal data; {+} is nothing, it keeps scanners from taking examples for leaks", filled(slots.personal))

@@ -232,6 +232,17 @@ describe("r", function()
       assert.equal(0.5, view.cumulative[0])
    end)
 
+   it("adds the biases of a table, like as many calls", function()
+      local one, all = by_hand.route_view(3), by_hand.route_view(3)
+      local fill = "r:bias(1, 3, 2) local t = { [-1] = 9, [16] = 9, x = 9 }\n"
+         .. "for e = 0, 15 do if e ~= 7 then t[e] = e / 8 - 0.5 end end\n"
+      assert(once(fill .. "for e = 0, 15 do if t[e] then r:bias(1, e, t[e]) end end", one))
+      assert(once(fill .. "r:biases(1, t) r:biases(2, {})", all))
+      for at = 0, 47 do assert.equal(one.choose[at], all.choose[at], at) end
+      assert.equal(2 + 3 / 8 - 0.5, all.choose[16 + 3])
+      assert.equal(0, all.choose[16 + 7])
+   end)
+
    it("knows how sure the router is", function()
       for _, experts in ipairs { 5, 16, 61 } do
          local view, sum, entropy, sorted = by_hand.route_view(2, experts), 0, 0, {}
@@ -280,6 +291,10 @@ describe("r", function()
          ["r:ban(0, '1')"] = "r:ban: expert 1 is not a whole number",
          ["r:force(0, 99)"] = "r:force: expert 99 is not",
          ["r:bias(0, 0)"] = "r:bias: nil is not a number",
+         ["r:biases(4, {})"] = "r:biases: row 4 is not",
+         ["r:biases(0)"] = "r:biases: t must be a table, not a nil",
+         ["r:biases(0, { [3] = 'x' })"] = "r:biases: x is not a number",
+         ["r:biases(0, { [3] = 0/0 })"] = "r:biases: nan is not a number",
          ["r:top(0, 0)"] = "r:top: number of experts 0 is not a whole number from 1 to 16",
          ["r:top(9)"] = "r:top: row 9 is not",
          ["r:cumulative(0, 0)"] = "r:cumulative: 0 is no share above 0 and up to 1",

@@ -389,6 +389,14 @@ describe("polling", function()
       assert.is_true(compiled, why)
    end)
 
+   it("keeps a loop over one request in compiled code, while nothing comes", function()
+      local request = assert(engine:generate("Once", { max_new = 1 }))
+      for _ = 1, 2 do request:next() end
+      request.done = false                                 -- as one that the engine has not got to yet
+      local compiled, why = helper.compiles(function() for _ = 1, 200 do request:next(0) end end)
+      assert.is_true(compiled, why)
+   end)
+
    it("can be told apart from a loop that does not compile", function()
       assert.is_false((helper.compiles(function() for _ = 1, 200 do string.dump(helper.read) end end)))
    end)

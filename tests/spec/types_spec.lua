@@ -12,7 +12,8 @@ local function fields(class)
    return names
 end
 
--- Public functions: those with a reference comment that is not marked local; also of parts in a folder of its name.
+-- Public functions: those with a reference comment that is not marked local, or says which it is of; also of parts in a
+-- folder of its name.
 local function functions(path, class)
    local names, source = {}, helper.read(path)
    local parts = path:gsub("%.lua$", "/*.lua")
@@ -23,6 +24,7 @@ local function functions(path, class)
       local own = comment:match "^.*\n\n(.-)$" or comment
       if not own:find("@local", 1, true) and own:find("---", 1, true) then names[name] = true end
    end
+   for name in source:gmatch("\n%-%- @function " .. class .. "[.:]([%w_]+)\n") do names[name] = true end
    return names
 end
 

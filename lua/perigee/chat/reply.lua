@@ -3,8 +3,10 @@
 -- It reads like a @{perigee.request}, which it wraps, and has the same methods.
 -- @classmod perigee.reply
 local json = require "perigee.json"
-local options = require "perigee.options"
+local reading = require "perigee.reading"
 local segments = require "perigee.chat.segments"
+
+local push = reading.push
 
 local Reply = {}
 Reply.__index = Reply
@@ -38,15 +40,10 @@ Reply.__index = Reply
 -- @treturn perigee.reply
 -- @local
 function Reply.new(request, format, state, how)
-   return setmetatable({
-      request = request, done = false, _how = how, _parts = segments.new(format, state, how.is_string),
-      _events = {}, _first = 1, _last = 0, _text = {}, _reasoning = {}, _calls = {},
+   return setmetatable(reading.begin {
+      request = request, _how = how, _parts = segments.new(format, state, how.is_string),
+      _text = {}, _reasoning = {}, _calls = {},
    }, Reply)
-end
-
-local function push(self, event)
-   self._last = self._last + 1
-   self._events[self._last] = event
 end
 
 -- Rewritten text may be held back, so an event of it may come later, or with the end.
@@ -96,54 +93,32 @@ local function accept(self, event)
    end
 end
 
--- The next event, or nil when none has come in time.
-local function take(self, timeout_ms)
-   if self.done then return nil end
-   while self._first > self._last do
-      local event = self.request:next(timeout_ms)
-      if event then
-         accept(self, event)
-      elseif timeout_ms >= 0 or self.request.done then    -- done: somebody has read the request itself to its end
-         self.done = self.request.done
-         return nil
-      end
+local function more(self, timeout_ms)
+   local event = self.request:next(timeout_ms)
+   if event then
+      accept(self, event)
+      return true
    end
-   local event = self._events[self._first]
-   self._events[self._first] = nil
-   self._first = self._first + 1
-   self.done = event == self._end
-   return event
+   self.done = self.request.done                        -- true: somebody has read the request itself to its end
+   return false
 end
+
+local take = reading.methods(Reply, "reply", more)
 
 --- The next event, as @{perigee.request:next}.
 -- @tparam[opt=-1] number timeout_ms
 -- @treturn ?event
-function Reply:next(timeout_ms)
-   if timeout_ms == nil then timeout_ms = -1 end
-   options.expect("reply:next", "timeout_ms", timeout_ms, "number", 2)
-   return (take(self, timeout_ms))
-end
+-- @function Reply:next
 
 --- All events as they come.
 -- @treturn function iterator over @{event} tables
 -- @usage for event in chat:say("Hello"):events() do if event.kind == "tool" then print(event.call.name) end end
-function Reply:events()
-   return function() return take(self, -1) end
-end
+-- @function Reply:events
 
 --- The answer's text as it comes, without reasoning and calls.
 -- @treturn function iterator over strings of whole UTF-8 characters
 -- @raise if the engine gave the request up; the message says why
-function Reply:pieces()
-   return function()
-      while true do
-         local event = take(self, -1)
-         if not event or event.kind == "done" then return nil end
-         if event.kind == "fail" then error(event.message, 2) end
-         if event.kind == "text" and event.text ~= "" then return event.text end
-      end
-   end
-end
+-- @function Reply:pieces
 
 --- Wait for the end.
 -- @treturn ?result nil, message, code when the engine gave the request up

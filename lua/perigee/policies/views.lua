@@ -2,7 +2,7 @@
 --
 -- Objects that live as long as the policy, over the memory of the call that runs. Every index is checked against that
 -- memory's own bounds, not against the fields that the policy sees and may overwrite; the pointers stay upvalues here.
--- Methods stand in the object itself and take numbers only, so that a loop over rows becomes one loop of machine code.
+-- Methods stand in the object itself and take numbers or one table, so that a loop over rows becomes machine code.
 --
 -- Runs inside the policy's state and arrives there as dumped bytecode: one function without upvalues.
 
@@ -83,6 +83,15 @@ return function(ffi, S)
    function r:bias(i, e, x)
       local at = place(i, e, "r:bias")
       V.choose[at] = V.choose[at] + number(x, "r:bias")
+   end
+
+   function r:biases(i, t)
+      local first = row(i, "r:biases") * V.n_expert
+      if type(t) ~= "table" then error("r:biases: t must be a table, not a " .. type(t), 2) end
+      for e = 0, V.n_expert - 1 do
+         local x = t[e]
+         if x ~= nil then V.choose[first + e] = V.choose[first + e] + number(x, "r:biases") end
+      end
    end
 
    function r:choose(i, e, x)

@@ -31,16 +31,9 @@ local FIELDS = {
 }
 local POINTS = { "route", "logits", "token", "admit" }
 
-local function names_of(set)
-   local names = {}
-   for name in pairs(set) do names[#names + 1] = name end
-   table.sort(names)
-   return names
-end
-
 -- A name that is none of `known`.
 local function unknown(chunk, what, name, known)
-   local names = names_of(known)
+   local names = options.names(known)
    local near = options.nearest(name, names)
    return ("%s: unknown %s %q; %s"):format(chunk, what, name,
       near and ("did you mean %q?"):format(near) or #names == 0 and "there are none" or "there are "

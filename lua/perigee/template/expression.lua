@@ -66,25 +66,21 @@ return function(Parser)
       return node
    end
 
-   function Parser:either()
-      local left = self:both()
-      while self:is_name "or" do
-         local line = self.line
-         self:advance()
-         left = { type = "or", left = left, right = self:both(), line = line }
+   -- Operands of "and" or "or", from left to right.
+   local function joined(word, below)
+      return function(self)
+         local left = self[below](self)
+         while self:is_name(word) do
+            local line = self.line
+            self:advance()
+            left = { type = word, left = left, right = self[below](self), line = line }
+         end
+         return left
       end
-      return left
    end
 
-   function Parser:both()
-      local left = self:negation()
-      while self:is_name "and" do
-         local line = self.line
-         self:advance()
-         left = { type = "and", left = left, right = self:negation(), line = line }
-      end
-      return left
-   end
+   Parser.either = joined("or", "both")
+   Parser.both = joined("and", "negation")
 
    function Parser:negation()
       local line = self.line

@@ -130,9 +130,7 @@ method("split", "sep? maxsplit?", function(s, sep, max)
    max = need_int(max, -1)
    if max < 0 then max = math.huge end
    if sep == nil or sep == null then
-      local out = split_words(s, max)
-      if #out == max + 1 then out[#out] = out[#out] end
-      return values.list(out)
+      return values.list(split_words(s, max))
    end
    sep = separator_of(sep)
    local out, n, from = {}, 0, 1

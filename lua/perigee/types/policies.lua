@@ -48,6 +48,7 @@ local Engine = {}
 ---@field get fun(r: perigee.RouteView, i: integer, e: integer): number
 ---@field set fun(r: perigee.RouteView, i: integer, e: integer, x: number)
 ---@field bias fun(r: perigee.RouteView, i: integer, e: integer, x: number)
+---@field biases fun(r: perigee.RouteView, i: integer, t: table<integer, number>)
 ---@field choose fun(r: perigee.RouteView, i: integer, e: integer, x?: number): number
 ---@field ban fun(r: perigee.RouteView, i: integer, e: integer)
 ---@field force fun(r: perigee.RouteView, i: integer, e: integer)

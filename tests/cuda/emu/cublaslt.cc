@@ -156,7 +156,7 @@ static float get(const pg_emu_lt_layout &m, const void *p, int64_t at)
 {
     if (m.type == CUDA_R_32F) return static_cast<const float *>(p)[at];
     const unsigned short h = static_cast<const unsigned short *>(p)[at];
-    return m.type == CUDA_R_16F ? pg_emu_from_f16(h) : pg_emu_from_bf16(h);
+    return m.type == CUDA_R_16F ? pg_emu_f16::from(h) : pg_emu_bf16::from(h);
 }
 
 static void set(const pg_emu_lt_layout &m, void *p, int64_t at, float x)
@@ -164,7 +164,7 @@ static void set(const pg_emu_lt_layout &m, void *p, int64_t at, float x)
     if (m.type == CUDA_R_32F)
         static_cast<float *>(p)[at] = x;
     else
-        static_cast<unsigned short *>(p)[at] = m.type == CUDA_R_16F ? pg_emu_to_f16(x) : pg_emu_to_bf16(x);
+        static_cast<unsigned short *>(p)[at] = m.type == CUDA_R_16F ? pg_emu_f16::to(x) : pg_emu_bf16::to(x);
 }
 
 struct product {

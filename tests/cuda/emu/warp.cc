@@ -77,13 +77,13 @@ static void mma(void *const lane[32], float (*number)(unsigned short))
 void pg_emu_mma_bf16(void *const lane[32], unsigned mask)
 {
     (void)mask;
-    mma(lane, pg_emu_from_bf16);
+    mma(lane, pg_emu_bf16::from);
 }
 
 void pg_emu_mma_f16(void *const lane[32], unsigned mask)
 {
     (void)mask;
-    mma(lane, pg_emu_from_f16);
+    mma(lane, pg_emu_f16::from);
 }
 
 /* Lane l gets numbers 2 * (l % 4) and the next of row l / 4 of each matrix (of its transpose). */

@@ -35,7 +35,7 @@ float number(uint64_t about, int r, int k)
     if (!pg_emu_in_shared(p, 2)) pg_emu_die("wgmma: row %d, column %d is not in shared memory", r, k);
     unsigned short h;
     memcpy(&h, p, 2);
-    return pg_emu_from_bf16(h);
+    return pg_emu_bf16::from(h);
 }
 
 void add(float *sum, uint64_t a, uint64_t b)
