@@ -355,10 +355,12 @@ static int open_streams(pg_cuda_backend *b, char *why, size_t n_why)
 }
 
 /* Whether products of many rows may take wgmma here; where they could and may not, the device's name says so. */
-static int try_products(pg_cuda_backend *b, char *why, size_t n_why)
+static int try_products(pg_cuda_backend *b, const pg_cuda_backend *first, char *why, size_t n_why)
 {
     pg_cuda *c = &b->c;
-    if (pg_cuda_gemm_open(c)) {
+    if (first && first->c.arch == c->arch) {
+        c->wgmma = first->c.wgmma;
+    } else if (pg_cuda_gemm_open(c)) {
         snprintf(why, n_why, "%s: %s", c->why, cudaGetErrorString(c->error));
         return -1;
     }
@@ -367,10 +369,10 @@ static int try_products(pg_cuda_backend *b, char *why, size_t n_why)
     return 0;
 }
 
-pg_cuda_backend *pg_cuda_open(int which, int n_lane, pg_lanes *lanes, char *why, size_t n_why)
+pg_cuda_backend *pg_cuda_open(int which, int n_lane, const pg_cuda_backend *first, char *why, size_t n_why)
 {
     pg_cuda_backend *b = static_cast<pg_cuda_backend *>(calloc(1, sizeof *b));
-    if (!b || !(b->lanes = lanes ? lanes : pg_lanes_open(n_lane))) {
+    if (!b || !(b->lanes = first ? first->lanes : pg_lanes_open(n_lane))) {
         snprintf(why, n_why, "no memory or no threads for the backend");
         free(b);
         return NULL;
@@ -379,8 +381,8 @@ pg_cuda_backend *pg_cuda_open(int which, int n_lane, pg_lanes *lanes, char *why,
     b->c.base.ops = &cuda_ops;
     b->c.base.drawn = PG_NO_REF;
     b->c.device = which;
-    b->lends = lanes != NULL;
-    if (!look_at(b, why, n_why) && !open_streams(b, why, n_why) && !try_products(b, why, n_why)) return b;
+    b->lends = first != NULL;
+    if (!look_at(b, why, n_why) && !open_streams(b, why, n_why) && !try_products(b, first, why, n_why)) return b;
     close_cuda(&b->c.base);
     return NULL;
 }

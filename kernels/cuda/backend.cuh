@@ -135,8 +135,9 @@ int pg_step_bucket(int n, int most);
 
 /* Words for c->error in base.fault. Returns -1. */
 int pg_cuda_fault(pg_cuda_backend *b);
-/* Open one device. lanes: borrowed, or NULL: n_lane of its own. */
-pg_cuda_backend *pg_cuda_open(int which, int n_lane, pg_lanes *lanes, char *why, size_t n_why);
+/* Open one device. first: NULL, or one that is open: its lanes are borrowed, and what was found out about it is believed of
+ * others of its kind. */
+pg_cuda_backend *pg_cuda_open(int which, int n_lane, const pg_cuda_backend *first, char *why, size_t n_why);
 /* Make the backend's device the one of this host thread. */
 pg_cuda_backend *pg_cuda_enter(const pg_backend *base);
 /* Begin a step there: 0, or -1 with base.fault. */

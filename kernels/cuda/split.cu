@@ -349,7 +349,7 @@ int open_parts(split *s, const int *which, int n, int n_lane, char *why, size_t 
 {
     for (int i = 0; i < n; i++) {
         share *p = &s->part[i];
-        p->b = pg_cuda_open(which[i], n_lane, i ? s->part[0].b->lanes : NULL, why, n_why);
+        p->b = pg_cuda_open(which[i], n_lane, i ? s->part[0].b : NULL, why, n_why);
         if (!p->b) return -1;
         s->n++;
         if (pg_cuda_try(&p->b->c, cudaEventCreateWithFlags(&p->crossed, cudaEventDisableTiming), "an event")) {
