@@ -14,8 +14,4 @@ void pg_lanes_close(pg_lanes *l);
 /* Run all items and return when they are done. Allocates nothing. One caller at a time. */
 void pg_lanes_run(pg_lanes *l, pg_lane_fn *fn, void *arg, int n_item);
 
-/* Nanoseconds that a round in which every lane has nothing to do takes now, the best of a few: 50 to 500 on one machine,
- * depending on which of its cores the system has put the threads. 0: one lane. */
-int pg_lanes_trip(pg_lanes *l);
-
 #endif

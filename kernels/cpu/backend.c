@@ -89,27 +89,19 @@ static int prepare(pg_backend *b, const pg_code *code)
     return 0;
 }
 
-/* The system moves threads between cores that are near each other and far apart. */
-static void look_at_lanes(pg_cpu *c)
-{
-    enum { STEPS = 64, BYTES_A_NS = 1600 }; /* measured: below that, two cores are not faster than one */
-    if (c->n_run++ % STEPS) return;
-    const int slower = c->isa & PG_ISA_avx2 ? 1 : 32; /* the references take their time */
-    c->small = (int64_t)pg_lanes_trip(c->lanes) * BYTES_A_NS / slower;
-}
-
 static int run(pg_backend *b, const pg_rows *rows, const pg_kv *kv)
 {
     pg_cpu *c = (pg_cpu *)b;
-    look_at_lanes(c);
     c->rows = rows;
     c->kv = kv;
+    pg_tune_begin(c);
     for (int i = 0, n; i < c->code->n_op; i += n) {
         const pg_op *op = &c->code->op[i];
         if ((n = pg_cpu_heads(c, op))) continue;
         run_op[op->code](c, op);
         n = pg_cpu_group(c, op);
     }
+    pg_tune_end(c);
     return 0;
 }
 
@@ -158,6 +150,7 @@ pg_backend *pg_cpu_open(int n_lane, const char *isa, const char **why)
         free(c);
         return NULL;
     }
+    pg_tune_open(c);
     static _Atomic unsigned
         picked; /* engines of one process share the pick; repeating it under a running one is not safe */
     if (atomic_exchange(&picked, have) != have) pg_isa_pick(have);

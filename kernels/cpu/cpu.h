@@ -13,6 +13,18 @@ typedef struct pg_kept {
     int made;
 } pg_kept;
 
+/* Trials of what is worth a round of the lanes, see tune.c. */
+enum { PG_BOUNDS = 5 };
+extern const int64_t pg_tune_bound[PG_BOUNDS]; /* bytes, ascending */
+typedef struct pg_tune {
+    int32_t wait;             /* steps until the next trials; INT32_MAX: for ever */
+    int best;                 /* the bound that won */
+    int n_tried, n_row;       /* steps of these trials so far, and the rows that each has */
+    int at;                   /* the bound of the step that runs */
+    int64_t begin;            /* ns, when it began; 0: it is no trial */
+    int64_t least[PG_BOUNDS]; /* ns of a step */
+} pg_tune;
+
 typedef struct pg_cpu {
     pg_backend base;
     pg_lanes *lanes;
@@ -31,7 +43,7 @@ typedef struct pg_cpu {
     unsigned char *group;  /* [n_op] ops that op i runs: those that read the same rows may go as one */
     unsigned char *heads;  /* [n_op] ops that a lone row may run from op i on, some heads on each lane */
     int64_t small;         /* see pg_cpu_is_small */
-    unsigned n_run;        /* steps, to look at the lanes from time to time */
+    pg_tune tune;          /* what found it */
 } pg_cpu;
 
 enum { PG_GROUP = 4 }; /* matrices of a group at most */
@@ -42,9 +54,8 @@ static inline int pg_cpu_group(const pg_cpu *c, const pg_op *op)
     return c->base.watch && op->code != PG_OP_MATMUL ? 1 : c->group[op - c->code->op];
 }
 
-/* Work that a round of the lanes would not make shorter: it costs a trip to the other cores and back, and what they write
- * has to be fetched from there. Counted in bytes at the rate at which kernels read weights out of the caches; a product of
- * attention is worth two. How long a trip is, backend.c asks again and again. */
+/* Work that a round of the lanes would not make shorter. Counted in bytes at the rate at which kernels read weights out of
+ * the caches; a product of attention is worth two. How much that is, tune.c finds out again and again. */
 enum { PG_PRODUCT_BYTES = 2 };
 static inline int pg_cpu_is_small(const pg_cpu *c, int64_t bytes)
 {
@@ -60,6 +71,11 @@ static inline void pg_cpu_each(const pg_cpu *c, pg_lane_fn *fn, void *arg, int n
     }
     for (int i = 0; i < n; i++) fn(arg, i, 0);
 }
+
+/* Around each step: choose what is small in it, and look how long it took. Once: begin. */
+void pg_tune_open(pg_cpu *c);
+void pg_tune_begin(pg_cpu *c);
+void pg_tune_end(pg_cpu *c);
 
 /* The op functions, one for each row of op.def. */
 #define PG_OP(code, row) void pg_cpu_##row(pg_cpu *c, const pg_op *op);

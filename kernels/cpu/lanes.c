@@ -12,9 +12,10 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
-#include <time.h>
 
-enum { SPIN = 20000, SPIN_YIELD = 64 }; /* looks at the round before sleeping, and of them between two yields */
+/* Looks at the round before sleeping; of them between two yields; before the first. A yield is a system call that may last
+ * longer than a small model's round, so who waits for that only looks. */
+enum { SPIN = 20000, SPIN_YIELD = 64, SPIN_QUIET = 1024 };
 
 typedef struct lane {
     _Alignas(64) _Atomic uint64_t next; /* round << 32 | next item of its run, once somebody has taken one */
@@ -38,7 +39,7 @@ struct pg_lanes {
 
 static inline void relax(int i) /* the i-th look */
 {
-    if (i % SPIN_YIELD == SPIN_YIELD - 1) {
+    if (i >= SPIN_QUIET && i % SPIN_YIELD == 0) {
         sched_yield();
         return;
     }
@@ -176,28 +177,4 @@ void pg_lanes_run(pg_lanes *l, pg_lane_fn *fn, void *arg, int n_item)
     const uint32_t round = begin_round(l);
     take_items(l, round, 0);
     for (int i = 1; i < l->n; i++) await_worker(&l->lane[i], round);
-}
-
-static void nothing(void *arg, int item, int index)
-{
-    (void)arg, (void)item, (void)index;
-}
-
-static int64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
-int pg_lanes_trip(pg_lanes *l)
-{
-    int64_t best = 0;
-    for (int i = 0; i < 4 && l->n > 1; i++) {
-        const int64_t begin = now_ns();
-        for (int k = 0; k < 4; k++) pg_lanes_run(l, nothing, NULL, l->n);
-        const int64_t took = (now_ns() - begin) / 4;
-        if (!best || took < best) best = took;
-    }
-    return best > 1000000 ? 1000000 : (int)best;
 }

@@ -76,11 +76,11 @@ static int generate(pg_engine *e, const int32_t *ids, int n, int32_t *out, int m
     return got;
 }
 
-/* What is too small for a round of the lanes, for the next steps (backend.c asks only every so many). */
+/* What is too small for a round of the lanes, from now on. */
 static void set_small(pg_engine *e, int64_t bytes)
 {
     pg_cpu *c = (pg_cpu *)e->backend;
-    c->n_run = 1;
+    c->tune.wait = INT32_MAX;
     c->small = bytes;
 }
 
