@@ -349,8 +349,12 @@ int open_parts(split *s, const int *which, int n, int n_lane, char *why, size_t 
 {
     for (int i = 0; i < n; i++) {
         share *p = &s->part[i];
-        p->b = pg_cuda_open(which[i], n_lane, i ? s->part[0].b : NULL, why, n_why);
-        if (!p->b) return -1;
+        char text[400] = "";
+        p->b = pg_cuda_open(which[i], n_lane, i ? s->part[0].b : NULL, text, sizeof text);
+        if (!p->b) {
+            snprintf(why, n_why, "cuda:%d: %s", which[i], text);
+            return -1;
+        }
         s->n++;
         if (pg_cuda_try(&p->b->c, cudaEventCreateWithFlags(&p->crossed, cudaEventDisableTiming), "an event")) {
             p->crossed = NULL;

@@ -382,14 +382,16 @@ static void check_model(unsigned long long seed, const std::vector<int> &which)
 {
     model m(seed);
     char why[512] = "", what[160];
+    setenv("PERIGEE_EMU_PEERS", seed % 2 ? "1" : "0",
+           1); /* whether they reach each other's memory, or the driver copies */
     pg_backend *one = open_on(&m, { 0 }, why, sizeof why);
     const pg_kv kv = m.kv;
     pg_backend *many = open_on(&m, which, why, sizeof why);
     CHECK(one && many, "model %llu: %s", seed, why);
     if (!one || !many) exit(1);
     int at[SEQS] = {};
-    for (int i = 0; i < 18; i++) {
-        const int how = i < 6 ? 0 : m.below(3), n_prefill = i < 2 || !m.below(3) ? 1 + m.below(6) : 0;
+    for (int i = 0; i < 12; i++) {
+        const int how = i < 4 ? 0 : i % 3, n_prefill = i < 2 || !m.below(3) ? 1 + m.below(6) : 0;
         const int n_decode = n_prefill && i < 2 ? 0 : m.below(3) ? 1 + m.below(4) : n_prefill ? 0 : 7;
         const step s(&m, at, n_prefill, n_decode, i > 0);
         snprintf(what, sizeof what, "model %llu on %d devices, step %d of %d and %d rows, steered %d", seed,
@@ -531,7 +533,7 @@ static void check_failures(void)
     model m(3);
     const size_t before[] = { used_on(0), used_on(1) };
     int opened = 0, failed = 0, on_second = 0;
-    for (int n = 1; n < 900 && opened < 14; n += 1 + m.below(15)) {
+    for (int n = 1; n < 900 && opened < 9; n += 2 + m.below(31)) {
         char why[512] = "";
         int at[SEQS] = {}, bad = 0;
         pg_emu_fail_at(n);
@@ -553,7 +555,7 @@ static void check_failures(void)
         if (b) b->ops->close(b);
         CHECK(used_on(0) == before[0] && used_on(1) == before[1], "call %d: memory is kept", n);
     }
-    CHECK(opened >= 8 && failed >= 6 && on_second >= 2, "%d opened, %d failed, %d on the second", opened, failed,
+    CHECK(opened >= 6 && failed >= 4 && on_second >= 1, "%d opened, %d failed, %d on the second", opened, failed,
           on_second);
 }
 #endif
@@ -580,7 +582,7 @@ int main(void)
         return check_done("split_test");
     }
     const std::vector<int> two = { 0, 1 }, three = { 2, 0, 1 };
-    for (unsigned long long seed = 1; seed <= 7; seed++) check_model(seed, seed % 3 || devices < 3 ? two : three);
+    for (unsigned long long seed = 1; seed <= 6; seed++) check_model(seed, seed % 3 || devices < 3 ? two : three);
     check_names();
 #ifdef PG_EMU
     check_memory();
