@@ -154,7 +154,8 @@ describe_emulated("several emulated devices", function()
    it("give the tokens that one gives, and engine:info() names them", function()
       with_devices(3, function()
          local one = tokens "cuda:0"
-         for name, shown in pairs { ["cuda:0,1"] = "cuda:0,1", ["cuda:2,0"] = "cuda:2,0", ["cuda:all"] = "cuda:0,1,2" } do
+         local names = { ["cuda:0,1"] = "cuda:0,1", ["cuda:2,0"] = "cuda:2,0", ["cuda:all"] = "cuda:0,1,2" }
+         for name, shown in pairs(names) do
             local several, info = tokens(name)
             assert.same(one, several)
             assert.equal(shown, info.device)
@@ -171,7 +172,8 @@ describe_emulated("several emulated devices", function()
       local policy = require "perigee.policy"
       local ways = {
          program = function()
-            return assert(policy.program { scores = policy.scores - 8 * policy.load + 0.1 * policy.layer * policy.index })
+            local tilt = 0.1 * policy.layer * policy.index
+            return assert(policy.program { scores = policy.scores - 8 * policy.load + tilt })
          end,
          code = function(engine)
             assert(engine.policies:load("tilt", [[
