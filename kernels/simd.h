@@ -114,12 +114,19 @@ static inline __m512 exp16(__m512 x)
 }
 #endif
 
-/* Largest magnitude of 32 numbers, NaN if one of them is not finite: without their sign, floats order as integers. */
-static inline float amax32(const float *x)
+/* Of 32 numbers the largest size in each of 8 places, as bits: those of a NaN are larger than any number's. */
+static inline __m256i sizes32(const float *x)
 {
     const __m256i rest = _mm256_set1_epi32(0x7fffffff);
     __m256i top = _mm256_setzero_si256();
     for (int j = 0; j < 4; j++) top = _mm256_max_epi32(top, _mm256_and_si256(load32(x + 8 * j), rest));
+    return top;
+}
+
+/* Largest magnitude of 32 numbers, NaN if one of them is not finite: without their sign, floats order as integers. */
+static inline float amax32(const float *x)
+{
+    const __m256i top = sizes32(x);
     __m128i t = _mm_max_epi32(_mm256_castsi256_si128(top), _mm256_extracti128_si256(top, 1));
     t = _mm_max_epi32(t, _mm_unpackhi_epi64(t, t));
     t = _mm_max_epi32(t, _mm_srli_epi64(t, 32));

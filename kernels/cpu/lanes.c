@@ -15,7 +15,7 @@
 
 /* Looks at the round before sleeping; of them between two yields; before the first. A yield is a system call that may last
  * longer than a small model's round, so who waits for that only looks. */
-enum { SPIN = 20000, SPIN_YIELD = 64, SPIN_QUIET = 1024 };
+enum { SPIN = 20000, SPIN_YIELD = 64, SPIN_QUIET = 256 };
 
 typedef struct lane {
     _Alignas(64) _Atomic uint64_t next; /* round << 32 | next item of its run, once somebody has taken one */

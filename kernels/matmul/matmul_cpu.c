@@ -193,7 +193,7 @@ static void multiply(job *j)
     }
     const int alone =
         pg_cpu_is_small(j->c, bytes * (j->n_row + 3) / 4); /* four rows at once take twice as long as one */
-    bytes /= 8 * j->c->n_lane;
+    if (!alone) bytes /= 8 * j->c->n_lane;
     if (few && bytes < RUN_BYTES) bytes = RUN_BYTES;
     for (int i = 0; i < j->n_op; i++) {
         int64_t run = bytes / (PG_PANEL * j->op[i].w->stride[1]);
