@@ -204,7 +204,7 @@ tests: $(CUTESTS) $(if $(SAN),,$(if $(CUTESTS),$(EMUPLUGIN)))
 # The tests of device code for a device, the golden models on it, and timings: programs that need libc and CUDA alone, so
 # that they can be built here and run there: build/gpu, tests/golden and what PERIGEE_GOLDEN names are all they want.
 # EMU=1: the same table for the emulated device.
-GPUTESTS := $(filter-out emu_test,$(patsubst tests/cuda/%.cc,%,$(wildcard tests/cuda/*.cc))) golden
+GPUTESTS := $(filter-out emu_%,$(patsubst tests/cuda/%.cc,%,$(wildcard tests/cuda/*.cc))) golden
 GPU      := $(B)/$(if $(EMU),tests/cuda,gpu)
 CULIB    := $(B)/gpu/libcuda.a
 STATIC   := -Wl,-Bstatic -ljansson -lpcre2-8 -lutf8proc -Wl,-Bdynamic -lm -lpthread -ldl

@@ -14,22 +14,41 @@
 
 /* ---- names -------------------------------------------------------------------------------------------------------- */
 
-/* N of "cuda:N", 0 of "cuda" and "auto", -1: no such name. */
-static int number_of(const char *device)
+#define EXPECTED "expected \"auto\", \"cpu\", \"cuda\", \"cuda:N\", \"cuda:N,M\" or \"cuda:all\""
+enum { DIGITS = 3 }; /* of a device's number at most */
+
+/* The numbers of "cuda" (0), "cuda:N", "cuda:N,M,..." and "cuda:all" (none, which is all of them): how many, or
+ * PG_EINVAL. */
+static int numbers_of(const char *device, int which[PG_DEVICES], pg_error *err)
 {
-    char *end;
-    if (!strcmp(device, "cuda") || !strcmp(device, "auto")) return 0;
-    if (strncmp(device, "cuda:", 5) || device[5] < '0' || device[5] > '9') return -1;
-    const long n = strtol(device + 5, &end, 10);
-    return *end || n > 1023 ? -1 : (int)n;
+    int n = 0;
+    which[0] = 0;
+    if (!strcmp(device, "cuda")) return 1;
+    if (!strcmp(device, "cuda:all")) return 0;
+    if (strncmp(device, "cuda:", 5)) return pg_fail(err, PG_EINVAL, "device is \"%s\", " EXPECTED, device);
+    for (const char *at = device + 5;; at++) {
+        const size_t digits = strspn(at, "0123456789");
+        if (!digits || digits > DIGITS || (at[digits] && at[digits] != ','))
+            return pg_fail(err, PG_EINVAL, "device is \"%s\", " EXPECTED ", of numbers up to 999", device);
+        if (n == PG_DEVICES)
+            return pg_fail(err, PG_EINVAL, "device is \"%s\": an engine takes %d devices at most", device, PG_DEVICES);
+        which[n] = atoi(at);
+        for (int i = 0; i < n; i++)
+            if (which[i] == which[n])
+                return pg_fail(err, PG_EINVAL, "device is \"%s\": %d is named twice, name each device once", device,
+                               which[n]);
+        n++;
+        at += digits;
+        if (!*at) return n;
+    }
 }
 
 int pg_device_check(const char *device, pg_error *err)
 {
-    if (!strcmp(device, "cpu") || number_of(device) >= 0) return PG_OK;
-    if (!strncmp(device, "cuda:", 5) && strchr(device, ','))
-        return pg_fail(err, PG_EUNSUPPORTED, "device is \"%s\": an engine uses one device, name one", device);
-    return pg_fail(err, PG_EINVAL, "device is \"%s\", expected \"auto\", \"cpu\", \"cuda\" or \"cuda:N\"", device);
+    int which[PG_DEVICES];
+    if (!strcmp(device, "cpu") || !strcmp(device, "auto")) return PG_OK;
+    const int n = numbers_of(device, which, err);
+    return n < 0 ? n : PG_OK;
 }
 
 /* ---- the library -------------------------------------------------------------------------------------------------- */
@@ -95,9 +114,11 @@ static const pg_plugin *find_plugin(const char *device, pg_error *err)
 int pg_device_open(const char *device, int n_lane, pg_backend **out, pg_error *err)
 {
     char why[512] = "";
-    const pg_plugin *p = find_plugin(device, err);
-    if (!p) return PG_EDEVICE;
-    *out = p->open(number_of(device), n_lane, why, sizeof why);
+    int which[PG_DEVICES];
+    const int n = numbers_of(device, which, err);
+    const pg_plugin *p = n < 0 ? NULL : find_plugin(device, err);
+    if (!p) return n < 0 ? n : PG_EDEVICE;
+    *out = p->open(which, n, n_lane, why, sizeof why);
     return *out ? PG_OK : pg_fail(err, PG_EDEVICE, "device \"%s\": %s; or use \"cpu\"", device, why);
 }
 

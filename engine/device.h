@@ -1,13 +1,13 @@
-/* device: which device an engine computes on, and its weights on the way there. */
+/* device: which devices an engine computes on, and its weights on the way there. */
 #ifndef PG_DEVICE_H
 #define PG_DEVICE_H
 
 #include "sched/sched.h"
 
-/* Whether `device` is a name at all: PG_OK, PG_EINVAL, PG_EUNSUPPORTED. Looks at no device. */
+/* Whether `device` is a name at all: PG_OK, PG_EINVAL. Looks at no device. */
 int pg_device_check(const char *device, pg_error *err);
 
-/* The backend of a device that is not the CPU ("auto": the first one), for n_lane host threads. PG_EDEVICE: what is
+/* The backend of a device, or of several, that is not the CPU, for n_lane host threads. PG_EDEVICE: what is
  * missing, and what to do. */
 int pg_device_open(const char *device, int n_lane, pg_backend **out, pg_error *err);
 

@@ -192,29 +192,26 @@ static void add_note(pg_engine *e, const char *format, ...)
     va_end(args);
 }
 
-/* The format of the KV cache, and bytes of it for the tokens that were asked for. */
-static int64_t lay_out_kv(pg_engine *e, const pg_options *o, pg_dtype *kv, int32_t *pages, int64_t *page_bytes)
+/* Pages of the KV cache, and how many for the tokens that were asked for. */
+static int32_t lay_out_kv(pg_engine *e, const pg_options *o, pg_kv *kv)
 {
     const int64_t tokens = o->kv_tokens > e->context ? o->kv_tokens : e->context;
-    *kv = pg_dtype_from_name(o->kv_type ? o->kv_type : e->plan.code.exact ? "f32" : "f16");
-    *pages = (int32_t)((tokens + PG_PAGE_TOKENS - 1) / PG_PAGE_TOKENS);
-    *page_bytes = pg_pages_lay_out(e->plan.stream, e->plan.n_stream, *kv);
-    return *page_bytes * *pages;
+    const pg_dtype dtype = pg_dtype_from_name(o->kv_type ? o->kv_type : e->plan.code.exact ? "f32" : "f16");
+    *kv = pg_pages_lay_out(e->plan.stream, e->plan.n_stream, dtype);
+    return (int32_t)((tokens + PG_PAGE_TOKENS - 1) / PG_PAGE_TOKENS);
 }
 
 static int take_memory(pg_engine *e, const pg_options *o, double room, pg_error *err)
 {
-    pg_dtype kv;
-    int32_t pages;
-    int64_t page_bytes;
-    e->info.memory_bytes += (double)lay_out_kv(e, o, &kv, &pages, &page_bytes);
+    pg_kv kv;
+    const int32_t pages = lay_out_kv(e, o, &kv);
+    e->info.memory_bytes += (double)kv.page_bytes * pages;
     e->info.kv_tokens = pages * PG_PAGE_TOKENS;
-    pg_model_kv_info(e->model, kv, &e->info);
-    snprintf(e->info.kv_type, sizeof e->info.kv_type, "%s", pg_dtype_get(kv)->name);
+    pg_model_kv_info(e->model, kv.dtype, &e->info);
+    snprintf(e->info.kv_type, sizeof e->info.kv_type, "%s", pg_dtype_get(kv.dtype)->name);
     int rc = check_memory(e, o, room, err);
     if (rc < 0) return rc;
-    if (!take_rows(e) || pg_hook_open(e) ||
-        pg_pages_open(&e->pages, e->backend, e->plan.stream, e->plan.n_stream, kv, page_bytes, pages) ||
+    if (!take_rows(e) || pg_hook_open(e) || pg_pages_open(&e->pages, e->backend, &e->plan.code, &kv, pages) ||
         pg_prefix_open(&e->prefix, &e->pages, o->prefix_cache) || e->backend->ops->prepare(e->backend, &e->plan.code))
         return no_memory(e, err);
     e->info.memory_bytes += e->backend->weight_bytes;
@@ -243,15 +240,14 @@ static int plan_for_backend(pg_engine *e, const pg_options *o, double room, pg_e
     return rc < 0 ? rc : choose_plan(e, o, room, err);
 }
 
-/* "auto" takes a device only when all is well there. */
-static int takes_device(pg_engine *e, const pg_options *o, double room)
+/* "auto" takes a device, or all of them, only when all is well there. */
+static int takes_device(pg_engine *e, const pg_options *o, const char *device, double room)
 {
-    pg_dtype kv;
-    int32_t pages;
-    int64_t page_bytes;
-    if (pg_device_open(o->device, e->info.threads, &e->backend, NULL) < 0) return 0;
+    pg_kv kv;
+    if (pg_device_open(device, e->info.threads, &e->backend, NULL) < 0) return 0;
     if (plan_for_backend(e, o, room, NULL) >= 0) {
-        if (!e->backend->ops->lacks(e->backend, &e->plan.code, lay_out_kv(e, o, &kv, &pages, &page_bytes))) return 1;
+        const int32_t pages = lay_out_kv(e, o, &kv);
+        if (!e->backend->ops->lacks(e->backend, &e->plan.code, &kv, pages)) return 1;
         pg_plan_free(&e->plan);
     }
     e->backend->ops->close(e->backend);
@@ -262,7 +258,8 @@ static int takes_device(pg_engine *e, const pg_options *o, double room)
 static int choose_device(pg_engine *e, const pg_options *o, double room, pg_error *err)
 {
     const char *why;
-    if (!strcmp(o->device, "auto") && takes_device(e, o, room)) return PG_OK;
+    if (!strcmp(o->device, "auto") && (takes_device(e, o, "cuda", room) || takes_device(e, o, "cuda:all", room)))
+        return PG_OK;
     if (strcmp(o->device, "auto") && strcmp(o->device, "cpu")) {
         const int rc = pg_device_open(o->device, e->info.threads, &e->backend, err);
         if (rc < 0) return rc;

@@ -10,7 +10,7 @@
 struct pg_opening {
     char *path;
     pg_options options;
-    char device[32], kv_type[16], precision[16];
+    char device[128], kv_type[16], precision[16];
     pg_background task;
     pg_engine *engine;
 };
@@ -64,10 +64,10 @@ int pg_open_begin(const char *path, const pg_options *options, pg_opening **out,
         pg_options_init(&p->options);
     if (!p->options.device) p->options.device = "auto";
     if (!p->options.precision) p->options.precision = "auto";
+    int rc = pg_options_check(&p->options, err);
     keep_text(p->device, sizeof p->device, &p->options.device);
     keep_text(p->kv_type, sizeof p->kv_type, &p->options.kv_type);
     keep_text(p->precision, sizeof p->precision, &p->options.precision);
-    int rc = pg_options_check(&p->options, err);
     if (rc >= 0) rc = pg_background_start(&p->task, run_opening, p, err);
     if (rc < 0)
         free_opening(p);

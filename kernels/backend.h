@@ -52,10 +52,12 @@ typedef struct pg_backend_ops {
     void (*fetch)(pg_backend *b, pg_ref value, const int32_t *row, int32_t n, const void **out);
     /* Of a device that has memory of its own; all NULL: it computes in the host's. */
     int64_t (*room)(const pg_backend *b); /* bytes of it that are free */
-    /* Bytes that are missing for this code with all of its weights and kv_bytes of KV cache in that memory; 0: none. */
-    int64_t (*lacks)(const pg_backend *b, const pg_code *code, int64_t kv_bytes);
-    /* Memory for the KV cache, before prepare; given back by close. NULL: none, b->fault says more. */
-    void *(*take)(pg_backend *b, int64_t bytes);
+    /* Bytes that are missing for this code with all of its weights and n_page pages of KV cache (kv: how they are laid out)
+     * in that memory; 0: none. */
+    int64_t (*lacks)(const pg_backend *b, const pg_code *code, const pg_kv *kv, int32_t n_page);
+    /* Memory for the KV cache, what kv->base is to be, before prepare; given back by close. NULL: none, b->fault says
+     * more. */
+    void *(*take)(pg_backend *b, const pg_code *code, const pg_kv *kv, int32_t n_page);
     /* Copy the weights, after prepare. 0, 1: the loader wanted no more; -1: b->fault. */
     int (*load)(pg_backend *b, const pg_loader *l);
 } pg_backend_ops;
@@ -141,7 +143,7 @@ struct pg_backend {
     const pg_hook *hook;   /* likewise */
     pg_ref drawn;          /* the value whose rows are drawn from; set before prepare */
     /* Of a device with memory of its own. */
-    char device[16], isa[64]; /* "cuda:0"; "sm_90 NVIDIA H200" */
+    char device[64], isa[64]; /* "cuda:0", "cuda:0,1"; "sm_90 NVIDIA H200" */
     double weight_bytes;      /* of weights that it copies, known after prepare; */
     double far_bytes;         /* of them those that stay in the host's memory, from where the device reads them */
     char fault[512];          /* what went wrong, and what to do; whole sentences without the last full stop */
@@ -150,14 +152,16 @@ struct pg_backend {
 /* What a library with a backend exports, under the name PG_PLUGIN_NAME. `layout` guards against a library of another
  * build: it goes first and is looked at before anything else is believed. */
 #define PG_PLUGIN_NAME "pg_plugin_cuda"
+enum { PG_DEVICES = 16 }; /* that open takes at most */
 #define PG_PLUGIN_LAYOUT                                                                         \
-    (1 + 100 * (uint64_t)sizeof(pg_op) + 100000 * (uint64_t)sizeof(struct pg_backend) +          \
+    (2 + 100 * (uint64_t)sizeof(pg_op) + 100000 * (uint64_t)sizeof(struct pg_backend) +          \
      1000000000 * (uint64_t)sizeof(pg_backend_ops) + 1000000000000 * (uint64_t)sizeof(pg_code) + \
      1000000000000000 * (uint64_t)PG_OP_COUNT)
 typedef struct pg_plugin {
     uint64_t layout; /* PG_PLUGIN_LAYOUT as it was when this was compiled */
-    /* Device `which` with n_lane host threads, or NULL: why[n_why] says what is missing. */
-    pg_backend *(*open)(int which, int n_lane, char *why, size_t n_why);
+    /* Devices which[n] as one, all different (n 0: all that there are), with n_lane host threads; or NULL: why[n_why] says
+     * what is missing. */
+    pg_backend *(*open)(const int *which, int n, int n_lane, char *why, size_t n_why);
 } pg_plugin;
 
 /* Open the CPU backend with n_lane threads (the caller's own included). isa: what PERIGEE_ISA may say, NULL or "" for

@@ -79,10 +79,13 @@ PG_API void pg_log_set(pg_log_fn fn, void *ud, int32_t level);
 
 /* How to open a model; pg_options_init gives every field its default. */
 typedef struct pg_options {
-    const char *device;    /* "auto" | "cpu" | "cuda" | "cuda:N"; default "auto": the first CUDA device when there is
-                              one, perigee_cuda.so is there and everything fits its memory, else the CPU. "cuda" keeps
-                              experts that do not fit in host memory. PERIGEE_CUDA: path of perigee_cuda.so, else it is
-                              beside this library or on the loader's path; PERIGEE_CUDA_MEMORY: GB that it may use */
+    const char *device;    /* "auto" | "cpu" | "cuda" | "cuda:N" | "cuda:N,M" (and more) | "cuda:all"; default "auto":
+                              the first CUDA device when there is one, perigee_cuda.so is there and everything fits its
+                              memory, or all of them when everything fits theirs, else the CPU. Several devices have
+                              consecutive layers each, by how much memory is free there, and work one after the
+                              other. Those that are named keep experts that do not fit in host memory. PERIGEE_CUDA:
+                              path of perigee_cuda.so, else it is beside this library or on the loader's path;
+                              PERIGEE_CUDA_MEMORY: GB that it may use of each device */
     int32_t threads;       /* 0: PERIGEE_THREADS, else the cores this process may use (affinity, cgroup) */
     int32_t context;       /* longest sequence in tokens; 0: the model's own, at most 4096 */
     int32_t kv_tokens;     /* tokens in the KV page pool over all sequences; default 16384, at least one context */
@@ -142,8 +145,8 @@ typedef struct pg_info {
     /* only from pg_engine_info; 0 from pg_describe */
     int32_t context, kv_tokens, batch, threads;
     char kv_type[8], precision[8];
-    char device[16];     /* "cpu", "cuda:0" */
-    char isa[64];        /* instruction set of the kernels in use: "avx512"; "sm_90 NVIDIA H200" */
+    char device[64];     /* "cpu", "cuda:0", "cuda:0,1" */
+    char isa[64];        /* instruction set of the kernels in use: "avx512"; "sm_90 NVIDIA H200", "2 x sm_90 ..." */
     double memory_bytes; /* of the engine itself: arena, KV pool, packed and converted weights; without the mapped file,
                             of which nothing that was packed stays in memory; on a GPU all weights */
     char note[256];      /* "" or remarks: tensors that are not used, a context beyond the model's own */

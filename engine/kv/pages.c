@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-int64_t pg_pages_lay_out(pg_kv_stream *stream, int n_stream, pg_dtype dtype)
+pg_kv pg_pages_lay_out(pg_kv_stream *stream, int n_stream, pg_dtype dtype)
 {
     const int block = pg_dtype_get(dtype)->block;
     int64_t at = 0;
@@ -14,7 +14,9 @@ int64_t pg_pages_lay_out(pg_kv_stream *stream, int n_stream, pg_dtype dtype)
         stream[i].offset = at;
         at += (row * PG_PAGE_TOKENS + 63) / 64 * 64;
     }
-    return at;
+    return (pg_kv){
+        .page_bytes = at, .page_tokens = PG_PAGE_TOKENS, .n_stream = n_stream, .dtype = dtype, .stream = stream
+    };
 }
 
 static char *map(size_t bytes)
@@ -25,19 +27,13 @@ static char *map(size_t bytes)
     return base;
 }
 
-int pg_pages_open(pg_pages *p, pg_backend *b, const pg_kv_stream *stream, int n_stream, pg_dtype dtype,
-                  int64_t page_bytes, int32_t n_page)
+int pg_pages_open(pg_pages *p, pg_backend *b, const pg_code *code, const pg_kv *kv, int32_t n_page)
 {
-    *p = (pg_pages){ .n_page = n_page, .n_free = n_page, .bytes = page_bytes * n_page };
+    *p = (pg_pages){ .kv = *kv, .n_page = n_page, .n_free = n_page, .bytes = kv->page_bytes * n_page };
     p->free_page = malloc((size_t)n_page * sizeof *p->free_page);
     p->count = calloc((size_t)n_page, sizeof *p->count);
     p->mapped = !b || !b->ops->take;
-    p->kv = (pg_kv){ .base = p->mapped ? map((size_t)p->bytes) : b->ops->take(b, p->bytes),
-                     .page_bytes = page_bytes,
-                     .page_tokens = PG_PAGE_TOKENS,
-                     .n_stream = n_stream,
-                     .dtype = dtype,
-                     .stream = stream };
+    p->kv.base = p->mapped ? map((size_t)p->bytes) : b->ops->take(b, code, kv, n_page);
     if (!p->free_page || !p->count || !p->kv.base) {
         pg_pages_close(p);
         return -1;

@@ -16,13 +16,13 @@ typedef struct pg_pages {
     int mapped; /* memory of its own; else the device's, which frees it */
 } pg_pages;
 
-/* Set the streams' offsets and row sizes for a cache format; returns the bytes of a page. */
-int64_t pg_pages_lay_out(pg_kv_stream *stream, int n_stream, pg_dtype dtype);
+/* Set the streams' offsets and row sizes for a cache format; returns a cache of such pages that has no memory yet, and
+ * borrows the streams. */
+pg_kv pg_pages_lay_out(pg_kv_stream *stream, int n_stream, pg_dtype dtype);
 
-/* A pool of n_page pages over streams laid out for dtype (borrowed), in the memory of b, or (b NULL, or without any of
- * its own) the host's. 0, or -1: no memory. */
-int pg_pages_open(pg_pages *p, pg_backend *b, const pg_kv_stream *stream, int n_stream, pg_dtype dtype,
-                  int64_t page_bytes, int32_t n_page);
+/* A pool of n_page pages as kv lays them out, in the memory of b, which is to run code, or (b NULL, or without any of its
+ * own) the host's. 0, or -1: no memory. */
+int pg_pages_open(pg_pages *p, pg_backend *b, const pg_code *code, const pg_kv *kv, int32_t n_page);
 void pg_pages_close(pg_pages *p);
 
 /* A free page, counted once, or -1; count one holder more; give one holder's count back. */

@@ -1,7 +1,7 @@
-/* backend.cu: the CUDA backend, one device: opened, given a plan, run, read from, closed.
+/* backend.cu: the CUDA backend on one device: opened, given a plan, run, read from, closed.
  *
  * Lives here: the device and its streams, memory of a plan, values on their way home, words for what the runtime says.
- * Not here: weights (weights.cu), a step's launches (graph.cu), the ops (a file of their family each).
+ * Not here: weights (weights.cu), a step's launches (graph.cu), several devices (split.cu), the ops (a file of their family each).
  * It is in a library of its own, which the engine loads when it is asked for a CUDA device; what that library exports is
  * at the end. It carries what it needs of kernels/ itself. */
 #include "backend.cuh"
@@ -47,7 +47,7 @@ int pg_cuda_fault(pg_cuda_backend *b)
 }
 
 /* Every host thread has a current device of its own. */
-static pg_cuda_backend *enter(const pg_backend *base)
+pg_cuda_backend *pg_cuda_enter(const pg_backend *base)
 {
     pg_cuda_backend *b = pg_cuda_whole(reinterpret_cast<const pg_cuda *>(base));
     cudaSetDevice(b->c.device);
@@ -73,7 +73,7 @@ static int64_t scratch_of(const pg_cuda *c, const pg_code *code)
 
 static int64_t memory(const pg_backend *base, const pg_code *code)
 {
-    const pg_cuda_backend *b = enter(base);
+    const pg_cuda_backend *b = pg_cuda_enter(base);
     return pg_cuda_up(code->arena_bytes) + scratch_of(&b->c, code) + LT_ROOM + pg_step_bytes(code) +
            pg_cuda_steer_bytes(code) + pg_cuda_best_bytes(code, base->drawn);
 }
@@ -84,7 +84,7 @@ static int64_t room(const pg_backend *base)
 {
     size_t left = 0, total = 0;
     const char *most = getenv("PERIGEE_CUDA_MEMORY");
-    enter(base);
+    pg_cuda_enter(base);
     if (cudaMemGetInfo(&left, &total)) return 0;
     const int64_t keep = (int64_t)(total / 64 < (size_t)512 << 20 ? total / 64 : (size_t)512 << 20);
     const int64_t bytes = (int64_t)left - keep;
@@ -92,21 +92,23 @@ static int64_t room(const pg_backend *base)
     return allowed > 0 && allowed < (double)bytes ? (int64_t)allowed : bytes < 0 ? 0 : bytes;
 }
 
-static int64_t lacks(const pg_backend *base, const pg_code *code, int64_t kv_bytes)
+static int64_t lacks(const pg_backend *base, const pg_code *code, const pg_kv *kv, int32_t n_page)
 {
     pg_cuda_weights s;
     char why[256];
     const int bad = pg_store_list(&s, code, why, sizeof why);
     const int64_t missing =
-        bad ? INT64_MAX : memory(base, code) + kv_bytes + s.dense_bytes + s.expert_bytes - room(base);
+        bad ? INT64_MAX : memory(base, code) + kv->page_bytes * n_page + s.dense_bytes + s.expert_bytes - room(base);
     pg_store_free(&s);
     return missing > 0 ? missing : 0;
 }
 
-static void *take(pg_backend *base, int64_t bytes)
+static void *take(pg_backend *base, const pg_code *code, const pg_kv *kv, int32_t n_page)
 {
-    pg_cuda_backend *b = enter(base);
-    if (pg_cuda_try(&b->c, cudaMalloc(&b->kv, (size_t)bytes), "memory for the KV cache")) {
+    pg_cuda_backend *b = pg_cuda_enter(base);
+    const int64_t bytes = kv->page_bytes * n_page;
+    (void)code;
+    if (pg_cuda_try(&b->c, cudaMalloc(&b->kv, (size_t)(bytes ? bytes : 1)), "memory for the KV cache")) {
         pg_cuda_fault(b);
         b->kv = NULL;
     }
@@ -135,15 +137,23 @@ static int place_weights(pg_cuda_backend *b, int64_t left)
 
 /* ---- a step, and what comes of it --------------------------------------------------------------------------------- */
 
-static int run(pg_backend *base, const pg_rows *rows, const pg_kv *kv)
+int pg_cuda_begin(pg_cuda_backend *b, const pg_rows *rows, const pg_kv *kv)
 {
-    pg_cuda_backend *b = enter(base);
+    pg_cuda_enter(&b->c.base);
     if (kv) b->c.kv = *kv;
     if (!b->c.error) {
         for (int32_t i = 0; i < b->c.code->n_value; i++) b->seen[i].fresh = 0;
-        if (!pg_step_run(b, rows)) return 0;
+        if (!pg_step_begin(b, rows)) return 0;
     }
     return pg_cuda_fault(b);
+}
+
+static int run(pg_backend *base, const pg_rows *rows, const pg_kv *kv)
+{
+    pg_cuda_backend *b = pg_cuda_whole(reinterpret_cast<const pg_cuda *>(base));
+    if (pg_cuda_begin(b, rows, kv)) return -1;
+    pg_step_launch(b);
+    return pg_step_end(b) ? pg_cuda_fault(b) : 0;
 }
 
 static int64_t rows_of(const pg_cuda *c, pg_ref r)
@@ -188,7 +198,7 @@ static const void *read_value(pg_backend *base, pg_ref r)
             return b->pick_home + words * b->launched_rows * 4;
         }
     pthread_mutex_lock(&b->lock);
-    enter(base);
+    pg_cuda_enter(base);
     pg_cuda_seen *s = &b->seen[r];
     char *host = home_of(b, r);
     if (host && !s->fresh) {
@@ -201,7 +211,7 @@ static const void *read_value(pg_backend *base, pg_ref r)
 
 static void fetch(pg_backend *base, pg_ref r, const int32_t *row, int32_t n, const void **out)
 {
-    pg_cuda_backend *b = enter(base);
+    pg_cuda_backend *b = pg_cuda_enter(base);
     pthread_mutex_lock(&b->lock);
     char *host = home_of(b, r);
     int bad = 0;
@@ -227,7 +237,7 @@ static void spread(pg_backend *base, pg_lane_fn *fn, void *arg, int n_item)
 
 static int prepare(pg_backend *base, const pg_code *code)
 {
-    pg_cuda_backend *b = enter(base);
+    pg_cuda_backend *b = pg_cuda_enter(base);
     pg_cuda *c = &b->c;
     const int64_t left = room(base) - memory(base, code);
     c->code = code;
@@ -246,7 +256,7 @@ static int prepare(pg_backend *base, const pg_code *code)
 
 static int load(pg_backend *base, const pg_loader *l)
 {
-    pg_cuda_backend *b = enter(base);
+    pg_cuda_backend *b = pg_cuda_enter(base);
     const int rc = pg_store_load(b, l);
     return rc < 0 ? pg_cuda_fault(b) : rc;
 }
@@ -255,7 +265,7 @@ static int load(pg_backend *base, const pg_loader *l)
 
 static void close_cuda(pg_backend *base)
 {
-    pg_cuda_backend *b = enter(base);
+    pg_cuda_backend *b = pg_cuda_enter(base);
     pg_cuda *c = &b->c;
     if (c->stream) cudaStreamSynchronize(c->stream);
     pg_step_close(b);
@@ -274,7 +284,7 @@ static void close_cuda(pg_backend *base)
     if (c->lt) cublasLtDestroy(c->lt);
     if (b->copy) cudaStreamDestroy(b->copy);
     if (c->stream) cudaStreamDestroy(c->stream);
-    pg_lanes_close(b->lanes);
+    if (!b->lends) pg_lanes_close(b->lanes);
     pthread_mutex_destroy(&b->lock);
     free(b);
 }
@@ -345,10 +355,12 @@ static int open_streams(pg_cuda_backend *b, char *why, size_t n_why)
 }
 
 /* Whether products of many rows may take wgmma here; where they could and may not, the device's name says so. */
-static int try_products(pg_cuda_backend *b, char *why, size_t n_why)
+static int try_products(pg_cuda_backend *b, const pg_cuda_backend *first, char *why, size_t n_why)
 {
     pg_cuda *c = &b->c;
-    if (pg_cuda_gemm_open(c)) {
+    if (first && first->c.arch == c->arch) {
+        c->wgmma = first->c.wgmma;
+    } else if (pg_cuda_gemm_open(c)) {
         snprintf(why, n_why, "%s: %s", c->why, cudaGetErrorString(c->error));
         return -1;
     }
@@ -357,16 +369,10 @@ static int try_products(pg_cuda_backend *b, char *why, size_t n_why)
     return 0;
 }
 
-static pg_backend *open_cuda(int which, int n_lane, char *why, size_t n_why)
+pg_cuda_backend *pg_cuda_open(int which, int n_lane, const pg_cuda_backend *first, char *why, size_t n_why)
 {
-    const int n = count_devices(why, n_why);
-    if (!n) return NULL;
-    if (which < 0 || which >= n) {
-        snprintf(why, n_why, "there is no such device: %d, counted from 0", n);
-        return NULL;
-    }
     pg_cuda_backend *b = static_cast<pg_cuda_backend *>(calloc(1, sizeof *b));
-    if (!b || !(b->lanes = pg_lanes_open(n_lane))) {
+    if (!b || !(b->lanes = first ? first->lanes : pg_lanes_open(n_lane))) {
         snprintf(why, n_why, "no memory or no threads for the backend");
         free(b);
         return NULL;
@@ -375,10 +381,33 @@ static pg_backend *open_cuda(int which, int n_lane, char *why, size_t n_why)
     b->c.base.ops = &cuda_ops;
     b->c.base.drawn = PG_NO_REF;
     b->c.device = which;
-    b->n_lane = n_lane;
-    if (!look_at(b, why, n_why) && !open_streams(b, why, n_why) && !try_products(b, why, n_why)) return &b->c.base;
+    b->lends = first != NULL;
+    if (!look_at(b, why, n_why) && !open_streams(b, why, n_why) && !try_products(b, first, why, n_why)) return b;
     close_cuda(&b->c.base);
     return NULL;
+}
+
+static pg_backend *open_cuda(const int *which, int n, int n_lane, char *why, size_t n_why)
+{
+    int all[PG_DEVICES];
+    const int there = count_devices(why, n_why);
+    if (!there) return NULL;
+    if (there > PG_DEVICES && !n) {
+        snprintf(why, n_why, "there are %d of them, and an engine takes %d at most: name those", there,
+                 (int)PG_DEVICES);
+        return NULL;
+    }
+    for (int i = 0; i < n; i++)
+        if (which[i] < 0 || which[i] >= there) {
+            snprintf(why, n_why, "there is no such device as cuda:%d: the driver knows of %d, counted from 0", which[i],
+                     there);
+            return NULL;
+        }
+    for (int i = 0; i < there && !n; i++) all[i] = i;
+    if (!n) which = all, n = there;
+    if (n > 1) return pg_split_open(which, n, n_lane, why, n_why);
+    pg_cuda_backend *b = pg_cuda_open(which[0], n_lane, NULL, why, n_why);
+    return b ? &b->c.base : NULL;
 }
 
 extern "C" __attribute__((visibility("default"))) const pg_plugin pg_plugin_cuda = { PG_PLUGIN_LAYOUT, open_cuda };

@@ -90,7 +90,7 @@ typedef struct pg_lanes pg_lanes;
 typedef struct pg_cuda_backend {
     pg_cuda c; /* first: ops have a pointer to it */
     pg_lanes *lanes;
-    int n_lane;
+    int lends;         /* they are another one's */
     cudaStream_t copy; /* weights */
     pg_cuda_weights store;
     void *kv;
@@ -108,6 +108,7 @@ typedef struct pg_cuda_backend {
     pg_cuda_graph graph[PG_CUDA_GRAPHS];
     int n_graph, no_graphs;
     int launched_rows; /* rows that the step before was launched for */
+    int steer;         /* what pg_cuda_steer_begin said of this step, until it is ended */
 } pg_cuda_backend;
 
 static inline pg_cuda_backend *pg_cuda_whole(const pg_cuda *c)
@@ -118,16 +119,50 @@ static inline pg_cuda_backend *pg_cuda_whole(const pg_cuda *c)
 /* weights.cu: bring them over. 0; 1: the loader wanted no more; -1 with c->error. */
 int pg_store_load(pg_cuda_backend *b, const pg_loader *l);
 
-/* graph.cu: the step on the device. open: in prepare; 0, or -1 with c->error. bytes: what open takes on the device. run:
- * rows are checked by the caller; 0, or -1 with c->error. */
+/* graph.cu: the step on the device. open: in prepare; 0, or -1 with c->error. bytes: what open takes on the device.
+ * A step is begun (its rows go to the device; they are checked by the caller), launched, and ended (waited for, and whoever
+ * steers is told; ending it twice is fine): 0, or -1 with c->error. */
 int pg_step_open(pg_cuda_backend *b);
 void pg_step_close(pg_cuda_backend *b);
 int64_t pg_step_bytes(const pg_code *code);
-int pg_step_run(pg_cuda_backend *b, const pg_rows *rows);
+int pg_step_begin(pg_cuda_backend *b, const pg_rows *rows);
+int pg_step_launch(pg_cuda_backend *b);
+int pg_step_end(pg_cuda_backend *b);
 /* Rows of a bucket that holds n decode rows, at most `most`. */
 int pg_step_bucket(int n, int most);
 
-/* backend.cu: words for c->error in base.fault. Returns -1. */
+/* ---- backend.cu --------------------------------------------------------------------------------------------------- */
+
+/* Words for c->error in base.fault. Returns -1. */
 int pg_cuda_fault(pg_cuda_backend *b);
+/* Open one device. first: NULL, or one that is open: its lanes are borrowed, and what was found out about it is believed of
+ * others of its kind. */
+pg_cuda_backend *pg_cuda_open(int which, int n_lane, const pg_cuda_backend *first, char *why, size_t n_why);
+/* Make the backend's device the one of this host thread. */
+pg_cuda_backend *pg_cuda_enter(const pg_backend *base);
+/* Begin a step there: 0, or -1 with base.fault. */
+int pg_cuda_begin(pg_cuda_backend *b, const pg_rows *rows, const pg_kv *kv);
+
+/* ---- split.cu: several devices as one backend --------------------------------------------------------------------- */
+
+pg_backend *pg_split_open(const int *which, int n, int n_lane, char *why, size_t n_why);
+
+/* ---- cut.cu: a plan in consecutive stretches ---------------------------------------------------------------------- */
+
+/* One stretch: ops of the plan as they stand there, over the same values at the same places. Needs no device. */
+typedef struct pg_cuda_cut {
+    pg_code code;
+    pg_kv kv;             /* its own streams in pages of their own; base is not set */
+    pg_kv_stream *stream; /* kv.stream */
+    int32_t n_hook;       /* HOOK ops before it */
+    pg_ref *cross;        /* [n_cross] values that the stretches after it need */
+    int32_t n_cross;
+} pg_cuda_cut;
+
+/* Cut a plan into n stretches whose bytes, of weights and of n_page pages of KV cache (kv: or NULL), are as much as can be
+ * in proportion to room[n]. 0, or -1 with words. Either way to be freed. */
+int pg_cut_make(pg_cuda_cut *cut, int n, const int64_t *room, const pg_code *code, const pg_kv *kv, int32_t n_page,
+                char *why, size_t n_why);
+void pg_cut_free(pg_cuda_cut *cut, int n);
 
 #endif

@@ -262,7 +262,7 @@ static void run_decode(pg_cuda_backend *b, int steer)
     }
 }
 
-int pg_step_run(pg_cuda_backend *b, const pg_rows *rows)
+int pg_step_begin(pg_cuda_backend *b, const pg_rows *rows)
 {
     pg_cuda *c = &b->c;
     const int decode = rows->n_prefill == 0;
@@ -278,12 +278,24 @@ int pg_step_run(pg_cuda_backend *b, const pg_rows *rows)
         c->now.longest = longest;
     }
     b->launched_rows = c->rows;
-    const int steer = pg_cuda_steer_begin(c, rows);
-    if (decode)
-        run_decode(b, steer);
-    else
+    b->steer = pg_cuda_steer_begin(c, rows);
+    return c->error ? -1 : 0;
+}
+
+int pg_step_launch(pg_cuda_backend *b)
+{
+    if (b->c.rows_prefill)
         launch_ops(b);
-    if (!c->error) pg_cuda_steer_end(c);
+    else
+        run_decode(b, b->steer);
+    return b->c.error ? -1 : 0;
+}
+
+int pg_step_end(pg_cuda_backend *b)
+{
+    pg_cuda *c = &b->c;
+    if (!c->error && b->steer != PG_STEER_NOBODY_ASKS) pg_cuda_steer_end(c);
+    b->steer = PG_STEER_NOBODY_ASKS;
     pg_cuda_try(c, cudaStreamSynchronize(c->stream), "running a step");
     return c->error ? -1 : 0;
 }

@@ -79,15 +79,16 @@ perigee.json = json
 -- @tfield ?number threads
 -- @tfield ?string kv_type
 -- @tfield ?string precision
--- @tfield ?string device
+-- @tfield ?string device "cpu", "cuda:0", "cuda:0,1"
 -- @tfield ?string isa instruction set of the kernels in use: "avx512", "sm_90 NVIDIA H200"
 -- @tfield ?number memory_bytes of the engine itself, packed weights included, without the mapped file
 -- @tfield ?string note a remark, such as a context beyond the model's own
 
 --- How to open a model.
 -- @table open_options
--- @tfield ?string device "auto" (the default: a CUDA device if everything fits its memory, else the CPU), "cpu",
---   "cuda" or "cuda:N"
+-- @tfield ?string device "auto" (the default: a CUDA device if everything fits its memory, or all of them if it fits
+--   theirs, else the CPU), "cpu", "cuda" (the first), "cuda:N", "cuda:N,M" (any number of them) or "cuda:all": several
+--   devices have consecutive layers each, by how much memory is free there, and work one after the other
 -- @tfield ?number threads 0: PERIGEE_THREADS, else the cores this process may use
 -- @tfield ?number context longest sequence in tokens; default: the model's own, at most 4096
 -- @tfield ?number kv_tokens tokens in the KV page pool over all sequences; default 16384

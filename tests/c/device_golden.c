@@ -129,22 +129,13 @@ static void check_all(const char *models, const char *only)
     if (d) closedir(d);
 }
 
-/* The emulated device of the build that this program is of. */
-static void find_emulated(const char *program)
-{
-    char path[1200];
-    const char *slash = strrchr(program, '/');
-    snprintf(path, sizeof path, "%.*s../emu/perigee_cuda.so", slash ? (int)(slash + 1 - program) : 0, program);
-    if (golden_exists(path)) setenv("PERIGEE_CUDA", path, 1);
-}
-
 /* device_golden [part of a model's name] */
 int main(int argc, char **argv)
 {
     char models[300];
-    const char *named = getenv("PERIGEE_CUDA"), *wanted = getenv("GOLDEN_ALL"), *fast = getenv("FAST");
+    const char *wanted = getenv("GOLDEN_ALL"), *fast = getenv("FAST");
     const char *only = argc > 1 ? argv[1] : fast && *fast ? "deepseek2_softmax" : NULL;
-    if (!named || !*named) find_emulated(argv[0]);
+    golden_find_device(argv[0]);
     all = wanted && *wanted && *wanted != '0';
     pg_error err = { 0 };
     pg_engine *e = open_device("examples/models/perigee-voices.q8_0.gguf", "auto", &err);

@@ -90,6 +90,17 @@ static inline pg_engine *golden_open(const char *path, const char *precision, in
     return pg_open(path, &o, &e, err) < 0 ? NULL : e;
 }
 
+/* The CUDA device is the one that PERIGEE_CUDA brings, else the one that is emulated, of the build that this program is
+ * of. */
+static inline void golden_find_device(const char *program)
+{
+    char path[1200];
+    const char *slash = strrchr(program, '/'), *named = getenv("PERIGEE_CUDA");
+    if (named && *named) return;
+    snprintf(path, sizeof path, "%.*s../emu/perigee_cuda.so", slash ? (int)(slash + 1 - program) : 0, program);
+    if (golden_exists(path)) setenv("PERIGEE_CUDA", path, 1);
+}
+
 /* Largest |a - b| / max(1, |b|). */
 static inline double golden_distance(const float *a, const float *b, size_t n)
 {

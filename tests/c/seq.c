@@ -102,8 +102,8 @@ static void test_tables(int on)
     unsigned long long rng = 31;
     int found = 0, begun = 0, gone = 0;
     memset(all, 0, sizeof all);
-    const int64_t bytes = pg_pages_lay_out(&stream, 1, PG_F32);
-    CHECK(!pg_pages_open(&pages, NULL, &stream, 1, PG_F32, bytes, PAGES) && !pg_prefix_open(&x, &pages, on), "open");
+    const pg_kv kv = pg_pages_lay_out(&stream, 1, PG_F32);
+    CHECK(!pg_pages_open(&pages, NULL, NULL, &kv, PAGES) && !pg_prefix_open(&x, &pages, on), "open");
     for (int i = 0; i < 60000; i++) {
         life *s = &all[check_rand(&rng) % LIVE];
         if (!s->seq.n_page) {
@@ -152,8 +152,8 @@ static void test_collision(int one, int other)
     const pg_scope plain = { 0, NULL }, salted = { 0, salt }, same = { 0, like }, key = { 7, NULL };
     const pg_scope *const scope[] = { &plain, &plain, &salted, &key, &plain };
     const int32_t *const token[] = { a, b, a, a, a };
-    const int64_t bytes = pg_pages_lay_out(&stream, 1, PG_F32);
-    CHECK(!pg_pages_open(&pages, NULL, &stream, 1, PG_F32, bytes, 8) && !pg_prefix_open(&x, &pages, 1), "open");
+    const pg_kv kv = pg_pages_lay_out(&stream, 1, PG_F32);
+    CHECK(!pg_pages_open(&pages, NULL, NULL, &kv, 8) && !pg_prefix_open(&x, &pages, 1), "open");
     for (int i = 0; i < 5; i++) {
         page[i] = pg_prefix_take(&x);
         pg_prefix_keep(&x, scope[i], i == 4 ? page[0] : -1, token[i], page[i]);

@@ -9,7 +9,22 @@
 
 extern "C" const pg_plugin pg_plugin_cuda;
 
-enum { T = 40, S = 24, D = 64, V = 96, E = 8, H = 4, DK = 16, X = 2, M = 4, PAGE = 4, SEQS = 20, LONGEST = 40 };
+enum {
+    T = 40,
+    S = 24,
+    D = 64,
+    V = 96,
+    E = 8,
+    H = 4,
+    DK = 16,
+    X = 2,
+    M = 4,
+    PAGE = 4,
+    SEQS = 20,
+    LONGEST = 40,
+    PAGES = (SEQS + 1) * LONGEST / PAGE
+};
+static const int first = 0, absent = 77; /* devices */
 enum { X0, NORMED, Q, K, ATTENDED, SCORE, PICK, SAMPLED, LOGITS, VALUES };
 
 static unsigned long long seed = 3;
@@ -156,12 +171,13 @@ struct step {
 
 static pg_backend *open_device(const pg_code *code, pg_kv *kv, char *why, size_t n)
 {
-    pg_backend *b = pg_plugin_cuda.open(0, 2, why, n);
+    pg_backend *b = pg_plugin_cuda.open(&first, 1, 2, why, n);
     if (!b) return NULL;
     b->drawn = LOGITS;
-    const int64_t bytes = kv->page_bytes * (SEQS + 1) * (LONGEST / PAGE);
-    kv->base = static_cast<char *>(b->ops->take(b, bytes));
-    if (kv->base) cudaMemset(kv->base, 0, (size_t)bytes); /* steps here look at positions that none has written */
+    kv->base = static_cast<char *>(b->ops->take(b, code, kv, PAGES));
+    if (kv->base)
+        cudaMemset(kv->base, 0,
+                   (size_t)(kv->page_bytes * PAGES)); /* steps here look at positions that none has written */
     if (kv->base && !b->ops->prepare(b, code) && !b->ops->load(b, NULL)) return b;
     snprintf(why, n, "%s", b->fault[0] ? b->fault : "no memory");
     b->ops->close(b);
@@ -216,7 +232,7 @@ static void steps(bool graphs)
 {
     model m;
     char why[512] = "";
-    std::vector<char> cache((size_t)(m.kv.page_bytes * (SEQS + 1) * (LONGEST / PAGE)));
+    std::vector<char> cache((size_t)(m.kv.page_bytes * PAGES));
     pg_kv here = m.kv, there = m.kv;
     const char *text;
     setenv("PERIGEE_CUDA_GRAPHS", graphs ? "1" : "0", 1);
@@ -318,21 +334,22 @@ static void memory(void)
     model m;
     char why[512] = "";
     pg_kv kv = m.kv;
-    const int64_t kv_bytes = kv.page_bytes * (SEQS + 1) * (LONGEST / PAGE);
-    pg_backend *b = pg_plugin_cuda.open(0, 1, why, sizeof why);
+    const int64_t kv_bytes = kv.page_bytes * PAGES;
+    pg_backend *b = pg_plugin_cuda.open(&first, 1, 1, why, sizeof why);
     CHECK(b && !strcmp(b->device, "cuda:0"), "%s", why);
-    CHECK(!b->ops->lacks(b, &m.code, kv_bytes), "it fits");
+    CHECK(!b->ops->lacks(b, &m.code, &kv, PAGES), "it fits");
     const int64_t plan = b->ops->memory(b, &m.code), weights = 4 * D * (V + H * DK + DK + E) + 4 * H * DK * V;
     setenv("PERIGEE_CUDA_MEMORY", "0.040", 1);
-    const int64_t room = b->ops->room(b), lacks = b->ops->lacks(b, &m.code, kv_bytes + room);
+    const int64_t room = b->ops->room(b),
+                  lacks = b->ops->lacks(b, &m.code, &kv, (int32_t)(room / kv.page_bytes) + PAGES);
     CHECK(room == 40000000, "%lld bytes of room", (long long)room);
-    CHECK(lacks >= plan + kv_bytes + weights && lacks < plan + kv_bytes + weights + 8192, "%lld lack",
+    CHECK(lacks >= plan + kv_bytes + weights - kv.page_bytes && lacks < plan + kv_bytes + weights + 8192, "%lld lack",
           (long long)lacks);
     b->ops->close(b);
     setenv("PERIGEE_CUDA_MEMORY", "0.0001", 1);
     CHECK(!open_device(&m.code, &kv, why, sizeof why) && strstr(why, "too little memory"), "%s", why);
     unsetenv("PERIGEE_CUDA_MEMORY");
-    CHECK(!pg_plugin_cuda.open(77, 1, why, sizeof why) && strstr(why, "no such device"), "%s", why);
+    CHECK(!pg_plugin_cuda.open(&absent, 1, 1, why, sizeof why) && strstr(why, "no such device"), "%s", why);
     CHECK(pg_plugin_cuda.layout == PG_PLUGIN_LAYOUT, "layout");
 }
 

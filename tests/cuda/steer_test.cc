@@ -50,7 +50,7 @@ static void open_both(both *t)
     h->op.push_front(embed);
     t->code = harness_code(h, &t->op);
     t->cpu = pg_cpu_open(1, NULL, &text);
-    t->gpu = pg_plugin_cuda.open(0, 1, why, sizeof why);
+    t->gpu = pg_plugin_cuda.open(NULL, 0, 1, why, sizeof why);
     CHECK(t->cpu && t->gpu, "%s%s", text, why);
     if (t->cpu->ops->prepare(t->cpu, &t->code) || t->gpu->ops->prepare(t->gpu, &t->code) ||
         t->gpu->ops->load(t->gpu, NULL)) {

@@ -18,7 +18,7 @@ local command = {
       { "b", "batch", "LIST", "batch", "string", "requests at once, at most 64 (1,4)" },
       { "r", "reps", "N", "reps", "integer", "how often each is measured (5)" },
       { false, "rows", "N", "rows", "integer", "rows a step at most (0: the engine's choice)" },
-      { false, "device", "NAME", "device", "string", "auto, cpu, cuda or cuda:N (auto)" },
+      { false, "device", "NAME", "device", "string", "auto, cpu, cuda:N, cuda:N,M or cuda:all (auto)" },
       { false, "kv-type", "TYPE", "kv_type", "string", "f32, f16, bf16 or q8_0 (f16)" },
       { false, "precision", "NAME", "precision", "string", "auto, or f32 for exact arithmetic (auto)" },
       { false, "bandwidth", "GBS", "bandwidth", "number", "compare with this instead of measuring memory" },

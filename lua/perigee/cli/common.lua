@@ -11,7 +11,7 @@ M.FINE, M.FAILED, M.USAGE, M.INTERRUPTED = 0, 1, 2, 130
 
 --- Options of every command that opens a model.
 M.engine_options = {
-   { false, "device", "NAME", "device", "string", "auto, cpu, cuda or cuda:N (auto)" },
+   { false, "device", "NAME", "device", "string", "auto, cpu, cuda:N, cuda:N,M or cuda:all (auto)" },
    { "t", "threads", "N", "threads", "integer", "0: PERIGEE_THREADS, else the cores (0)" },
    { "c", "context", "N", "context", "integer", "longest sequence in tokens (the model's, at most 4096)" },
    { false, "kv-tokens", "N", "kv_tokens", "integer", "tokens in the KV pool (16384)" },

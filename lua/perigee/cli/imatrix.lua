@@ -16,7 +16,7 @@ local command = {
       { false, "chunk", "N", "chunk", "integer", "tokens that the model sees at once (512)" },
       { false, "limit", "N", "limit", "integer", "use at most N chunks" },
       { "t", "threads", "N", "threads", "integer", "0: PERIGEE_THREADS, else the cores (0)" },
-      { false, "device", "NAME", "device", "string", "auto, cpu, cuda or cuda:N (auto)" },
+      { false, "device", "NAME", "device", "string", "auto, cpu, cuda:N, cuda:N,M or cuda:all (auto)" },
       { false, "batch", "N", "batch", "integer", "rows a step at most (0: the engine's choice)" },
       { false, "json", false, "json", "flag", "print one JSON object" },
       { "q", "quiet", false, "quiet", "flag", "no progress bar" },

@@ -16,7 +16,7 @@
 local perigee = {}
 
 ---@class perigee.OpenOptions
----@field device? string "auto", "cpu", "cuda" or "cuda:N"
+---@field device? string "auto", "cpu", "cuda", "cuda:N", "cuda:N,M" or "cuda:all"
 ---@field threads? integer 0: PERIGEE_THREADS, else the cores this process may use
 ---@field context? integer longest sequence in tokens
 ---@field kv_tokens? integer tokens in the KV page pool

@@ -9,6 +9,7 @@
  *   shared memory at the start of every block; the target of an asynchronous copy until it is waited for.
  * - What would hang or be undefined on a device (lanes of a warp at different primitives, a lane of the mask that has
  *   left, no end in sight) ends the program with the kernel's name.
+ * - There may be several devices: devices.cc.
  * Not safe for two host threads at once: a lock makes them take turns. */
 #ifndef PG_EMU_H
 #define PG_EMU_H
@@ -87,7 +88,7 @@ void pg_emu_copy_wait(int most);
 enum { PG_EMU_TURNS, PG_EMU_FORWARD, PG_EMU_BACKWARD, PG_EMU_RANDOM };
 void pg_emu_order(int how);
 
-/* Bytes of device memory that there are; the n-th call from now of a runtime function that can fail returns an error
+/* Bytes of memory that each device has; the n-th call from now of a runtime function that can fail returns an error
  * (0: none does). */
 #define PG_EMU_SEEN extern "C" __attribute__((visibility("default"))) /* for a program that has loaded the library */
 PG_EMU_SEEN void pg_emu_memory(size_t bytes);

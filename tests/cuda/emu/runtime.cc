@@ -1,4 +1,4 @@
-/* runtime.cc: the emulated device, its memory, and launches. */
+/* runtime.cc: properties of an emulated device, memory, and launches. */
 #include "runtime.h"
 
 #include <malloc.h>
@@ -16,12 +16,14 @@ enum kind { DEVICE, HOST, REGISTERED };
 struct block {
     size_t bytes;
     kind is;
-    void *from; /* what malloc gave */
+    void *from; /* what malloc or pg_emu_map gave */
+    int device;
+    bool mapped;
 };
 
 std::map<char *, block> blocks;
-std::map<const void *, int> shared_most; /* of kernels: what cudaFuncSetAttribute said */
-size_t memory = (size_t)64 << 30, used;
+std::map<const void *, int> shared_most[PG_EMU_DEVICES]; /* of kernels: what cudaFuncSetAttribute said */
+size_t memory = (size_t)64 << 30, used[PG_EMU_DEVICES];
 cudaError_t last;
 int fail_in;
 
@@ -58,12 +60,27 @@ bool fits_kind(const void *to, const void *from, size_t bytes, cudaMemcpyKind ki
 
 void *guarded(size_t bytes, kind is)
 {
-    void *from;
-    if (posix_memalign(&from, 256, bytes + 2 * GUARD)) return NULL;
+    void *from = NULL;
+    const int device = pg_emu_device();
+    const bool mapped = is == DEVICE && pg_emu_devices() > 1;
+    if (mapped)
+        from = pg_emu_map(bytes + 2 * GUARD, device);
+    else if (posix_memalign(&from, 256, bytes + 2 * GUARD))
+        return NULL;
+    if (!from) return NULL;
+    if (mapped) pg_emu_show(device);
     memset(from, POISON, bytes + 2 * GUARD);
     char *p = static_cast<char *>(from) + GUARD;
-    blocks[p] = { bytes, is, from };
+    blocks[p] = { bytes, is, from, device, mapped };
     return p;
+}
+
+/* What is copied or set on a stream is in the memory of its device, or the host's. */
+void check_owner(const void *p, size_t bytes, const CUstream_st *s)
+{
+    const block *b = bytes ? block_of(p, bytes, NULL) : NULL;
+    if (b && b->is == DEVICE && b->device != s->device)
+        pg_emu_die("memory of device %d is copied or set on a stream of device %d", b->device, s->device);
 }
 
 cudaError_t let_go(void *p, kind is)
@@ -72,13 +89,17 @@ cudaError_t let_go(void *p, kind is)
     auto it = blocks.find(static_cast<char *>(p));
     if (it == blocks.end() || it->second.is != is) return pg_emu_say(cudaErrorInvalidValue);
     const block b = it->second;
+    if (b.mapped) pg_emu_show(b.device);
     const unsigned char *low = static_cast<unsigned char *>(b.from), *high = static_cast<unsigned char *>(p) + b.bytes;
     for (int i = 0; i < GUARD; i++)
         if (low[i] != POISON || high[i] != POISON)
             pg_emu_die("somebody wrote before or behind an allocation of %zu bytes", b.bytes);
-    if (is == DEVICE) used -= b.bytes;
+    if (is == DEVICE) used[b.device] -= b.bytes;
     blocks.erase(it);
-    free(b.from);
+    if (b.mapped)
+        pg_emu_unmap(b.from, b.bytes + 2 * GUARD);
+    else
+        free(b.from);
     return cudaSuccess;
 }
 } // namespace
@@ -92,6 +113,12 @@ cudaError_t pg_emu_say(cudaError_t e)
 bool pg_emu_unlucky(void)
 {
     return fail_in > 0 && --fail_in == 0;
+}
+
+bool pg_emu_is_device(const void *p, size_t bytes, int device)
+{
+    const block *b = block_of(p, bytes, NULL);
+    return bytes == 0 || (b && b->is == DEVICE && b->device == device && fits(p, bytes, true));
 }
 
 void pg_emu_memory(size_t bytes)
@@ -115,6 +142,7 @@ const char *cudaGetErrorString(cudaError_t e)
     case cudaErrorInvalidConfiguration: return "invalid configuration argument";
     case cudaErrorNoDevice: return "no CUDA-capable device is detected";
     case cudaErrorInvalidDevice: return "invalid device ordinal";
+    case cudaErrorPeerAccessUnsupported: return "peer access is not supported between these two devices";
     case cudaErrorInvalidResourceHandle: return "invalid resource handle";
     case cudaErrorNotReady: return "device not ready";
     case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
@@ -137,29 +165,15 @@ cudaError_t cudaGetLastError(void)
     return e;
 }
 
-cudaError_t cudaGetDeviceCount(int *n)
-{
-    *n = 1;
-    return cudaSuccess;
-}
-cudaError_t cudaGetDevice(int *device)
-{
-    *device = 0;
-    return cudaSuccess;
-}
-cudaError_t cudaSetDevice(int device)
-{
-    return pg_emu_say(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
-}
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
 {
-    if (device != 0) return pg_emu_say(cudaErrorInvalidDevice);
+    if (device < 0 || device >= pg_emu_devices()) return pg_emu_say(cudaErrorInvalidDevice);
     *p = cudaDeviceProp{ "emulator", memory, SHARED_PLAIN, SHARED_MOST, 228 << 10, 9, 0, SMS, 32, 1024, 50 << 20, 0 };
     return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr what, int device)
 {
-    if (device != 0) return pg_emu_say(cudaErrorInvalidDevice);
+    if (device < 0 || device >= pg_emu_devices()) return pg_emu_say(cudaErrorInvalidDevice);
     switch (what) {
     case cudaDevAttrMaxThreadsPerBlock: *value = 1024; break;
     case cudaDevAttrMaxSharedMemoryPerBlock: *value = SHARED_PLAIN; break;
@@ -176,7 +190,8 @@ cudaError_t cudaDeviceSynchronize(void)
 {
     pg_emu_hold h(pg_emu_lock);
     if (pg_emu_forbidden()) return cudaErrorStreamCaptureUnsupported;
-    pg_emu_drain(NULL);
+    for (CUstream_st *s : pg_emu_streams)
+        if (s->device == pg_emu_device()) pg_emu_drain(s);
     return pg_emu_say(pg_emu_unlucky() ? cudaErrorLaunchFailure : cudaSuccess);
 }
 cudaError_t cudaDeviceReset(void)
@@ -199,7 +214,7 @@ cudaError_t cudaRuntimeGetVersion(int *version)
 cudaError_t cudaMemGetInfo(size_t *left, size_t *total)
 {
     pg_emu_hold h(pg_emu_lock);
-    *left = memory - used;
+    *left = memory - used[pg_emu_device()];
     *total = memory;
     return cudaSuccess;
 }
@@ -208,11 +223,11 @@ cudaError_t pg_emu_malloc(void **p, size_t bytes)
     pg_emu_hold h(pg_emu_lock);
     *p = NULL;
     if (pg_emu_forbidden()) return cudaErrorStreamCaptureUnsupported;
-    if (pg_emu_unlucky() || bytes > memory - used) return pg_emu_say(cudaErrorMemoryAllocation);
+    if (pg_emu_unlucky() || bytes > memory - used[pg_emu_device()]) return pg_emu_say(cudaErrorMemoryAllocation);
     if (bytes == 0) return cudaSuccess;
     *p = guarded(bytes, DEVICE);
     if (!*p) return pg_emu_say(cudaErrorMemoryAllocation);
-    used += bytes;
+    used[pg_emu_device()] += bytes;
     return cudaSuccess;
 }
 cudaError_t pg_emu_host_alloc(void **p, size_t bytes)
@@ -244,7 +259,7 @@ cudaError_t cudaHostRegister(void *p, size_t bytes, unsigned flags)
     if (pg_emu_unlucky()) return pg_emu_say(cudaErrorMemoryAllocation);
     if (!p || !bytes) return pg_emu_say(cudaErrorInvalidValue);
     if (block_of(p, bytes, NULL)) return pg_emu_say(cudaErrorHostMemoryAlreadyRegistered);
-    blocks[static_cast<char *>(p)] = { bytes, REGISTERED, NULL };
+    blocks[static_cast<char *>(p)] = { bytes, REGISTERED, NULL, 0, false };
     return cudaSuccess;
 }
 cudaError_t cudaHostUnregister(void *p)
@@ -264,6 +279,8 @@ cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind 
     if (pg_emu_unlucky()) return pg_emu_say(cudaErrorLaunchFailure);
     if (bytes == 0) return cudaSuccess; /* from nowhere, perhaps, which memmove does not allow */
     if (!fits_kind(to, from, bytes, kind)) return pg_emu_say(cudaErrorInvalidValue);
+    check_owner(to, bytes, pg_emu_stream(0));
+    check_owner(from, bytes, pg_emu_stream(0));
     return pg_emu_put(pg_emu_stream(0), [=] { memmove(to, from, bytes); });
 }
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream)
@@ -272,6 +289,8 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
     if (pg_emu_unlucky()) return pg_emu_say(cudaErrorLaunchFailure);
     if (!fits_kind(to, from, bytes, kind)) return pg_emu_say(cudaErrorInvalidValue);
     CUstream_st *s = pg_emu_stream(stream);
+    check_owner(to, bytes, s);
+    check_owner(from, bytes, s);
     if (!s->capture && !block_of(from, bytes, NULL)) { /* pageable memory is read before the call returns */
         auto read = std::make_shared<std::string>(static_cast<const char *>(from), bytes);
         return pg_emu_put(s, [=] { memcpy(to, read->data(), bytes); });
@@ -303,6 +322,7 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stre
     pg_emu_hold h(pg_emu_lock);
     if (pg_emu_unlucky()) return pg_emu_say(cudaErrorLaunchFailure);
     if (bytes && !fits(to, bytes, true)) return pg_emu_say(cudaErrorInvalidValue);
+    check_owner(to, bytes, pg_emu_stream(stream));
     return pg_emu_put(pg_emu_stream(stream), [=] { memset(to, value, bytes); });
 }
 cudaError_t cudaMemset(void *to, int value, size_t bytes)
@@ -319,7 +339,7 @@ cudaError_t pg_emu_set_attribute(const void *kernel, cudaFuncAttribute what, int
     pg_emu_hold h(pg_emu_lock);
     if (what != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
     if (value > SHARED_MOST) return pg_emu_say(cudaErrorInvalidValue);
-    shared_most[kernel] = value;
+    shared_most[pg_emu_device()][kernel] = value;
     return cudaSuccess;
 }
 cudaError_t pg_emu_occupancy(int *n, int threads, size_t shared)
@@ -333,15 +353,20 @@ void pg_emu_queue(const char *name, const void *function, dim3 grid, dim3 block,
                   pg_emu_job body)
 {
     pg_emu_hold h(pg_emu_lock);
-    const auto most = shared_most.find(function);
-    if (pg_emu_unlucky()) {
+    const std::map<const void *, int> &attributes = shared_most[pg_emu_device()];
+    const auto most = attributes.find(function);
+    CUstream_st *s = pg_emu_stream(stream);
+    if (s->device != pg_emu_device()) {
+        pg_emu_say(cudaErrorInvalidResourceHandle);
+    } else if (pg_emu_unlucky()) {
         pg_emu_say(cudaErrorLaunchFailure);
     } else if (!grid.x || !grid.y || !grid.z || grid.y > 65535 || grid.z > 65535 || !block.x || !block.y || !block.z ||
                block.z > 64 || (size_t)block.x * block.y * block.z > 1024) {
         pg_emu_say(cudaErrorInvalidConfiguration);
-    } else if (shared > (size_t)(most == shared_most.end() ? (int)SHARED_PLAIN : most->second)) {
+    } else if (shared > (size_t)(most == attributes.end() ? (int)SHARED_PLAIN : most->second)) {
         pg_emu_say(cudaErrorInvalidValue);
     } else {
-        pg_emu_put(pg_emu_stream(stream), [=] { pg_emu_run(name, grid, block, shared, body); });
+        pg_emu_put(
+            s, [=] { pg_emu_run(name, grid, block, shared, body); }, true);
     }
 }

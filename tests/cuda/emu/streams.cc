@@ -7,24 +7,37 @@
 typedef pg_emu_job job;
 
 struct CUgraphExec_st {
+    int device;
     std::shared_ptr<std::vector<job>> node;
 };
 struct CUevent_st {
     CUstream_st *stream = NULL;
     unsigned long long ticket = 0;
+    int device = 0;
+    pg_emu_past after;
     CUgraph_st *capture = NULL;
     std::chrono::steady_clock::time_point when;
 };
 
 std::recursive_mutex pg_emu_lock;
 
-static std::vector<CUstream_st *> streams;
-static CUstream_st plain; /* the default stream */
+std::vector<CUstream_st *> pg_emu_streams;
+static std::vector<CUstream_st *> &streams = pg_emu_streams;
+static CUstream_st plain[PG_EMU_DEVICES]; /* the default stream of each device */
 static int captures;
+static unsigned long long ids;
 
 CUstream_st *pg_emu_stream(cudaStream_t s)
 {
-    return s ? s : &plain;
+    if (s) return s;
+    CUstream_st *mine = &plain[pg_emu_device()];
+    mine->device = pg_emu_device();
+    return mine;
+}
+
+static bool is_plain(const CUstream_st *s)
+{
+    return s >= plain && s < plain + PG_EMU_DEVICES;
 }
 
 bool pg_emu_one(CUstream_st *s)
@@ -32,6 +45,7 @@ bool pg_emu_one(CUstream_st *s)
     if (s->work.empty()) return false;
     job next = std::move(s->work.front());
     s->work.pop_front();
+    pg_emu_show(s->device);
     next();
     s->done++;
     return true;
@@ -51,20 +65,23 @@ void pg_emu_drain_blocking(void)
         if (s->blocking) pg_emu_drain(s);
 }
 
-cudaError_t pg_emu_put(CUstream_st *s, job work)
+cudaError_t pg_emu_put(CUstream_st *s, job work, bool kernels)
 {
     if (s->capture) {
         s->capture->node.push_back(std::move(work));
         return cudaSuccess;
     }
-    if (s == &plain) {
+    if (kernels) pg_emu_check_kernels(s);
+    if (is_plain(s)) {
         if (captures) return pg_emu_say(cudaErrorStreamCaptureUnsupported);
         pg_emu_drain_blocking();
+        pg_emu_show(s->device);
         work();
         return cudaSuccess;
     }
     s->work.push_back(std::move(work));
     s->queued++;
+    if (kernels) s->kernel = s->queued;
     return cudaSuccess;
 }
 
@@ -86,6 +103,8 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
     if (pg_emu_unlucky()) return pg_emu_say(cudaErrorMemoryAllocation);
     *stream = new CUstream_st();
     (*stream)->blocking = !(flags & cudaStreamNonBlocking);
+    (*stream)->device = pg_emu_device();
+    (*stream)->id = ++ids;
     streams.push_back(*stream);
     return cudaSuccess;
 }
@@ -103,6 +122,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
     pg_emu_hold h(pg_emu_lock);
     if (!stream) return pg_emu_say(cudaErrorInvalidResourceHandle);
     pg_emu_drain(stream);
+    pg_emu_forget(stream);
     for (size_t i = 0; i < streams.size(); i++)
         if (streams[i] == stream) streams.erase(streams.begin() + i--);
     delete stream;
@@ -136,6 +156,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
     *event = NULL;
     if (pg_emu_unlucky()) return pg_emu_say(cudaErrorMemoryAllocation);
     *event = new CUevent_st();
+    (*event)->device = pg_emu_device();
     return cudaSuccess;
 }
 cudaError_t cudaEventCreate(cudaEvent_t *event)
@@ -153,11 +174,14 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
     pg_emu_hold h(pg_emu_lock);
     CUstream_st *s = pg_emu_stream(stream);
+    if (event->device != s->device) return pg_emu_say(cudaErrorInvalidResourceHandle);
     event->capture = s->capture;
     if (s->capture) return cudaSuccess;
     event->stream = s;
+    event->after = s->after;
     const cudaError_t e = pg_emu_put(s, [=] { event->when = std::chrono::steady_clock::now(); });
     event->ticket = s->queued;
+    event->after[s->id] = event->ticket;
     return e;
 }
 static void reach(CUstream_st *s, unsigned long long ticket)
@@ -198,7 +222,12 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     }
     if (s->capture) return pg_emu_say(cudaErrorStreamCaptureUnsupported);
     const unsigned long long ticket = event->ticket;
-    return pg_emu_put(s, [=] { reach(other, ticket); });
+    for (const auto &past : event->after)
+        if (s->after[past.first] < past.second) s->after[past.first] = past.second;
+    return pg_emu_put(s, [=] {
+        reach(other, ticket);
+        pg_emu_show(s->device);
+    });
 }
 
 /* ---- graphs ------------------------------------------------------------------------------------------------------- */
@@ -210,6 +239,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mo
     if (!stream || stream->capture) return pg_emu_say(cudaErrorStreamCaptureUnsupported);
     if (pg_emu_unlucky()) return pg_emu_say(cudaErrorMemoryAllocation);
     stream->capture = new CUgraph_st();
+    stream->capture->device = stream->device;
     stream->origin = true;
     captures++;
     return cudaSuccess;
@@ -238,7 +268,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsig
     *exec = NULL;
     if (!graph) return pg_emu_say(cudaErrorInvalidValue);
     if (pg_emu_unlucky()) return pg_emu_say(cudaErrorMemoryAllocation);
-    *exec = new CUgraphExec_st{ std::make_shared<std::vector<job>>(graph->node) };
+    *exec = new CUgraphExec_st{ graph->device, std::make_shared<std::vector<job>>(graph->node) };
     return cudaSuccess;
 }
 cudaError_t cudaGraphUpload(cudaGraphExec_t exec, cudaStream_t stream)
@@ -252,9 +282,14 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
     if (!exec) return pg_emu_say(cudaErrorInvalidValue);
     if (pg_emu_unlucky()) return pg_emu_say(cudaErrorLaunchFailure);
     auto node = exec->node;
-    return pg_emu_put(pg_emu_stream(stream), [=] {
-        for (const job &n : *node) n();
-    });
+    CUstream_st *s = pg_emu_stream(stream);
+    if (s->device != exec->device) return pg_emu_say(cudaErrorInvalidValue);
+    return pg_emu_put(
+        s,
+        [=] {
+            for (const job &n : *node) n();
+        },
+        true);
 }
 cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nodes, size_t *n)
 {
