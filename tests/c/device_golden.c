@@ -98,8 +98,9 @@ static double kl_at(const golden_case *c, const float *got, int t)
     return golden_kl(c->logits + (size_t)t * (size_t)c->n_vocab, got + (size_t)t * (size_t)c->n_vocab, c->n_vocab);
 }
 
-/* Positions whose experts are those of f32 arithmetic, in all layers, are compared; few may have others. */
-static void check_prompt(pg_engine *e, const char *path, const golden_case *c, const taken *want, double most)
+/* Positions whose experts are those of f32 arithmetic, in all layers, are compared; few may have others. Returns how
+ * many do. */
+static int check_prompt(pg_engine *e, const char *path, const golden_case *c, const taken *want, double most)
 {
     static taken mine;
     const float *got = run_prompt(e, path, c, &mine);
@@ -113,6 +114,7 @@ static void check_prompt(pg_engine *e, const char *path, const golden_case *c, c
     n_moved += c->n - n;
     CHECK(c->n - n <= 1 + c->n / 8, "%s: %d of %d positions take other experts", path, c->n - n, c->n);
     CHECK(kl <= most * n, "%s: prefill class: KL %.3g above %.3g", path, kl / n, most);
+    return c->n - n;
 }
 
 static void check_generated(pg_engine *e, const char *path, const golden_case *c, double most)
@@ -127,14 +129,66 @@ static void check_generated(pg_engine *e, const char *path, const golden_case *c
     CHECK(rc < 0 || kl <= most, "%s: decode class: KL %.3g above %.3g", path, kl, most);
 }
 
+/* ---- steps of both classes ---------------------------------------------------------------------------------------- */
+
+enum { TOGETHER = 6 };
+
+static int32_t submit(pg_engine *e, const golden_case *c, const char *salt)
+{
+    pg_request req;
+    pg_error err = { 0 };
+    int32_t id = 0;
+    pg_request_init(e, &req);
+    req.prompt = c->ids;
+    req.n_prompt = c->n;
+    req.max_new = TOGETHER;
+    req.temperature = 0;
+    req.ignore_eos = 1;
+    req.cache_salt = salt;
+    CHECK(pg_submit(e, &req, &id, &err) == PG_OK, "%s", err.text);
+    return id;
+}
+
+/* The same prompt twice; the second one comes once the first has a token, so that a step has rows of a prompt and a
+ * generated one, or once it is done. */
+static void generate_two(pg_engine *e, const golden_case *c, int together, int32_t out[2][TOGETHER])
+{
+    int32_t id[2] = { submit(e, c, together ? "a" : "b"), 0 };
+    int n[2] = { 0, 0 }, done = 0;
+    while (done < 2) {
+        pg_event ev[8];
+        pg_error err = { 0 };
+        const int k = pg_poll(e, -1, ev, 8, &err);
+        CHECK(k > 0, "%s", err.text);
+        if (k <= 0) return;
+        for (int i = 0; i < k; i++) {
+            const int which = ev[i].id != id[0];
+            CHECK(ev[i].kind != PG_EVENT_FAIL, "request %d failed", which);
+            if (ev[i].token >= 0 && n[which] < TOGETHER) out[which][n[which]++] = ev[i].token;
+            done += ev[i].kind != PG_EVENT_TEXT;
+        }
+        if (!id[1] && (together ? n[0] > 0 : done > 0)) id[1] = submit(e, c, together ? "c" : "d");
+    }
+}
+
+static void check_together(pg_engine *e, const char *path, const golden_case *c)
+{
+    int32_t apart[2][TOGETHER] = { 0 }, together[2][TOGETHER] = { 0 };
+    if (c->n < 17) return; /* shorter prompts take the arithmetic of generated rows */
+    generate_two(e, c, 0, apart);
+    generate_two(e, c, 1, together);
+    CHECK(!memcmp(apart, together, sizeof apart), "%s: other tokens when two requests share steps", path);
+}
+
 /* The case in f32, which says who takes which experts; then rounded. */
 static void check_case(pg_engine *const e[2], const char *path, const golden_case *c, kl_limit limit)
 {
     static taken exact;
     golden_check_exact(e[0], path, c, all || c->n_greedy < 4 ? c->n_greedy : 4, &worst_f32);
     run_prompt(e[0], path, c, &exact);
-    check_prompt(e[1], path, c, &exact, limit.prompt);
+    const int moved = check_prompt(e[1], path, c, &exact, limit.prompt);
     check_generated(e[1], path, c, limit.generated);
+    if (!moved) check_together(e[1], path, c);
 }
 
 static void check_file(const char *path, const char *folder, const char *cases, kl_limit limit)
