@@ -136,16 +136,17 @@ static __global__ void __launch_bounds__(THREADS) expanded(const pg_attn_args a)
         w.pages = a.pages - from / a.page_tokens;
         sums<S::MT, S::NV> x;
         begin(x);
-        each_row<S>(a, w, me, [&](int i, int half, int pos, const float *stat, const float *y, int n) {
-            if (w.lo == 0 || pos < w.lo) return;
-            x.top[i][half] = stat[0];
-            x.sum[i][half] = stat[1 + me.lane % 4];
+        if (w.lo > 0)
+            each_row<S>(a, w, me, [&](int i, int half, int pos, const float *stat, const float *y, int n) {
+                if (pos < w.lo) return;
+                x.top[i][half] = stat[0];
+                x.sum[i][half] = stat[1 + me.lane % 4];
 #pragma unroll
-            for (int k = 0; k < S::NV; k++) {
-                if (k * 8 < n) x.acc[i][k][half * 2] = y[k * 8];
-                if (k * 8 + 1 < n) x.acc[i][k][half * 2 + 1] = y[k * 8 + 1];
-            }
-        });
+                for (int k = 0; k < S::NV; k++) {
+                    if (k * 8 < n) x.acc[i][k][half * 2] = y[k * 8];
+                    if (k * 8 + 1 < n) x.acc[i][k][half * 2 + 1] = y[k * 8 + 1];
+                }
+            });
         attend<T, S, PG_ATTN_ON>(a, m, mem, w, x);
         float all[S::MT][2];
 #pragma unroll
@@ -158,8 +159,10 @@ static __global__ void __launch_bounds__(THREADS) expanded(const pg_attn_args a)
             if (on) stat[1 + me.lane % 4] = x.sum[i][half];
             const float by = on ? 1.0f : 1.0f / all[i][half];
 #pragma unroll
-            for (int k = 0; k < S::NV * 2; k++)
-                if (k / 2 * 8 + k % 2 < n) y[k / 2 * 8 + k % 2] = x.acc[i][k / 2][half * 2 + k % 2] * by;
+            for (int k = 0; k < S::NV; k++) {
+                if (k * 8 < n) y[k * 8] = x.acc[i][k][half * 2] * by;
+                if (k * 8 + 1 < n) y[k * 8 + 1] = x.acc[i][k][half * 2 + 1] * by;
+            }
         });
     }
 }
