@@ -35,6 +35,8 @@ typedef struct pg_attn_args {
     float scale, softcap;  /* x = s * scale, or softcap * tanh(s * scale) */
     int per, slots;        /* runs of a block: 1 or PG_ATTN_GROUP; blocks that a row may have */
     int row0;              /* first row of a wave, from the first of the decode class */
+    const int32_t *pages;  /* of expanded keys and values: [keys / page_tokens] */
+    int key0, keys;        /* which these are, of all sequences' keys one after the other */
     float *stat;           /* [rows of a wave, slots, heads, 2] largest score and sum of a block */
     float *acc;            /* [rows of a wave, slots, heads, dv] */
     int stages, raw;       /* tiles in shared memory; they come as they are stored and are converted there */
@@ -102,6 +104,11 @@ static constexpr float PG_ATTN_LOG2E = 1.4426950408889634f;
 /* With tensor cores. 0, or -1: not for this shape on this device; nothing was launched. attn_mma_cuda.cu */
 int pg_attn_mma_decode(pg_cuda *c, pg_attn_args *a, int rows);
 int pg_attn_mma_prefill(pg_cuda *c, pg_attn_args *a, int rows);
+/* The same for keys and values that were expanded: a head has its own, a row of them is [heads, dk | heads, dv], and the
+ * sums go on from one launch to the next. stat: [T, heads, PG_ATTN_STATE]. */
+enum { PG_ATTN_STATE = 5 };
+int pg_attn_mma_expands(const pg_cuda *c, pg_attn_args *a);
+void pg_attn_mma_expanded(pg_cuda *c, pg_attn_args *a, int rows);
 /* In f32, any shape. attn_plain_cuda.cu */
 void pg_attn_plain_decode(pg_cuda *c, pg_attn_args *a, int rows);
 void pg_attn_plain_prefill(pg_cuda *c, pg_attn_args *a, int rows);

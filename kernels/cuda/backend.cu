@@ -63,6 +63,7 @@ static int64_t scratch_of(const pg_cuda *c, const pg_code *code)
         const pg_op *op = &code->op[i];
         const int64_t bytes = op->code == PG_OP_MATMUL    ? pg_cuda_matmul_scratch(c, code, op)
                               : op->code == PG_OP_ATTN    ? pg_cuda_attn_scratch(c, code, op)
+                              : op->code == PG_OP_MLA     ? pg_cuda_mla_scratch(c, code, op)
                               : op->code == PG_OP_ROUTE   ? pg_cuda_route_scratch(c, code, op)
                               : op->code == PG_OP_EXPERTS ? pg_cuda_experts_scratch(c, code, op)
                                                           : 0;

@@ -21,7 +21,27 @@ typedef struct pg_cuda_step {
     const int32_t *token, *pos, *seq, *sampled; /* device; [max_rows], sampled [max_sampled] */
     const int32_t *pages;                       /* device; [sequences][page_step] */
     int32_t page_step;
+    /* Rows of the prefill class, sequence by sequence: of each the first row, and the positions of those before it, each
+     * filled up to a multiple of PG_SPAN. */
+    int32_t n_span;
+    const int32_t *span_row, *span_key; /* device; [n_span + 1] */
 } pg_cuda_step;
+
+enum { PG_SPAN = 64 };
+
+/* The last of n ascending numbers, the first of which is at most x, that is at most x. */
+__device__ __forceinline__ int pg_span_of(const int32_t *first, int n, int x)
+{
+    int low = 0;
+    for (int high = n; high - low > 1;) {
+        const int middle = (low + high) / 2;
+        if (first[middle] <= x)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
 
 /* ---- weights ------------------------------------------------------------------------------------------------------
  * A stored row is a run of blocks, whose fields have any alignment. On the device a matrix is kept as planes instead: the
@@ -78,11 +98,15 @@ struct pg_cuda {
     pg_cuda_step now;         /* host's copy of the counts while ops are launched; of a bucket, not of the step */
     int rows, sampled;        /* rows to launch for */
     int rows_prefill;         /* 0: the step has decode rows only (what graphs are made of) */
-    pg_kv kv;                 /* base: device memory; stream: host memory */
-    pg_cuda_steer *steer;     /* who steers the choice of experts */
-    pg_cuda_best *best;       /* the best of the rows that are drawn from */
-    const char *why;          /* the first thing that failed, */
-    cudaError_t error;        /* and what the runtime said */
+    int row0;                 /* rows before those that are launched for: an op that is for decode rows only */
+    int32_t expanded;         /* this layer's MLA op has done the rows of the prefill class */
+    /* Of the rows of the prefill class: span_key's last; positions that all of them see, of sequences each once, and of rows. */
+    int64_t keys, keys_once, keys_each;
+    pg_kv kv;             /* base: device memory; stream: host memory */
+    pg_cuda_steer *steer; /* who steers the choice of experts */
+    pg_cuda_best *best;   /* the best of the rows that are drawn from */
+    const char *why;      /* the first thing that failed, */
+    cudaError_t error;    /* and what the runtime said */
 };
 
 /* Keep the first failure. Returns nonzero when e is one. what: a static text. */
@@ -92,9 +116,28 @@ int pg_cuda_try(pg_cuda *c, cudaError_t e, const char *what);
 #define PG_OP(code, row) void pg_cuda_##row(pg_cuda *c, const pg_op *op);
 #include "../op.def"
 
+/* Spans of the first n_prefill rows into row and key, [n_prefill + 1] of each; c's counts of them. Returns how many. */
+static inline int32_t pg_cuda_spans(pg_cuda *c, const int32_t *pos, const int32_t *seq, int n_prefill, int32_t *row,
+                                    int32_t *key)
+{
+    int32_t n = 0;
+    c->keys = c->keys_once = c->keys_each = 0;
+    for (int r = 0; r < n_prefill; r++) {
+        if (r == 0 || seq[r] != seq[r - 1]) row[n] = r, key[n++] = (int32_t)c->keys;
+        c->keys_each += pos[r] + 1;
+        if (r + 1 < n_prefill && seq[r + 1] == seq[r]) continue;
+        c->keys_once += pos[r] + 1;
+        c->keys += (pos[r] + PG_SPAN) / PG_SPAN * PG_SPAN;
+    }
+    row[n] = n_prefill;
+    key[n] = (int32_t)c->keys;
+    return n;
+}
+
 /* Bytes of scratch that an op needs at most, for a plan of this size. */
 int64_t pg_cuda_matmul_scratch(const pg_cuda *c, const pg_code *code, const pg_op *op);
 int64_t pg_cuda_attn_scratch(const pg_cuda *c, const pg_code *code, const pg_op *op);
+int64_t pg_cuda_mla_scratch(const pg_cuda *c, const pg_code *code, const pg_op *op);
 int64_t pg_cuda_route_scratch(const pg_cuda *c, const pg_code *code, const pg_op *op);
 int64_t pg_cuda_experts_scratch(const pg_cuda *c, const pg_code *code, const pg_op *op);
 
@@ -134,7 +177,8 @@ const float *pg_cuda_vector_of(const pg_cuda *c, const float *v); /* NULL for NU
 
 static inline float *pg_cuda_value(const pg_cuda *c, pg_ref r)
 {
-    return reinterpret_cast<float *>(c->arena + c->code->value[r].offset);
+    const pg_value *v = &c->code->value[r];
+    return reinterpret_cast<float *>(c->arena + v->offset) + (int64_t)c->row0 * v->width;
 }
 static inline int pg_cuda_width(const pg_cuda *c, pg_ref r)
 {

@@ -12,7 +12,13 @@
 
 #include <stdlib.h>
 
-enum { FIRST_PAGES = 1 << 14, LEAST_LONGEST = 512, HEAD = 256 };
+enum {
+    FIRST_PAGES = 1 << 14,
+    LEAST_LONGEST = 512,
+    HEAD = 256, /* the step, and from REST on the same without the rows of the prefill class */
+    REST = HEAD / 2
+};
+static_assert(sizeof(pg_cuda_step) <= REST, "room for a step");
 
 static void (*const run_op[PG_OP_COUNT])(pg_cuda *, const pg_op *) = {
 #define PG_OP(code, row) pg_cuda_##row,
@@ -30,7 +36,8 @@ int pg_step_bucket(int n, int most)
 
 static int64_t stage_bytes_of(const pg_code *code, int64_t page_words)
 {
-    return HEAD + pg_cuda_up((3 * (int64_t)code->max_rows + code->max_sampled + page_words) * (int64_t)sizeof(int32_t));
+    return HEAD +
+           pg_cuda_up((5 * (int64_t)code->max_rows + code->max_sampled + 2 + page_words) * (int64_t)sizeof(int32_t));
 }
 
 static int64_t pick_bytes(const pg_code *code, int32_t *n_pick)
@@ -151,6 +158,29 @@ static void put_pages(const pg_cuda_backend *b, const pg_rows *rows, int64_t at,
     }
 }
 
+static void put_spans(pg_cuda_backend *b, const pg_rows *rows, int64_t *at)
+{
+    pg_cuda *c = &b->c;
+    const int64_t bytes = (rows->n_prefill + 1) * (int64_t)sizeof(int32_t);
+    int32_t *row = reinterpret_cast<int32_t *>(b->stage + *at), *key = row + rows->n_prefill + 1;
+    c->now.n_span = pg_cuda_spans(c, rows->pos, rows->seq, rows->n_prefill, row, key);
+    c->now.span_row = reinterpret_cast<const int32_t *>(b->stage_device + *at);
+    c->now.span_key = reinterpret_cast<const int32_t *>(b->stage_device + *at + bytes);
+    *at += 2 * bytes;
+}
+
+/* The step without its rows of the prefill class. */
+static pg_cuda_step rest_of(const pg_cuda_step *s)
+{
+    pg_cuda_step rest = *s;
+    rest.n -= s->n_prefill;
+    rest.token += s->n_prefill;
+    rest.pos += s->n_prefill;
+    rest.seq += s->n_prefill;
+    rest.n_prefill = rest.n_sampled = rest.n_sampled_prefill = rest.n_span = 0;
+    return rest;
+}
+
 static int put_rows(pg_cuda_backend *b, const pg_rows *rows)
 {
     pg_cuda *c = &b->c;
@@ -171,9 +201,12 @@ static int put_rows(pg_cuda_backend *b, const pg_rows *rows)
     s->pos = put_words(b, &at, rows->pos, rows->n);
     s->seq = put_words(b, &at, rows->seq, rows->n);
     s->sampled = put_words(b, &at, rows->sampled, rows->n_sampled);
+    put_spans(b, rows, &at);
     s->pages = reinterpret_cast<const int32_t *>(b->stage_device + at);
     if (step) put_pages(b, rows, at, step);
+    const pg_cuda_step rest = rest_of(s);
     memcpy(b->stage, s, sizeof *s);
+    memcpy(b->stage + REST, &rest, sizeof rest);
     at += (int64_t)n_seq * step * (int64_t)sizeof(int32_t);
     return pg_cuda_try(c, cudaMemcpyAsync(b->stage_device, b->stage, (size_t)at, cudaMemcpyHostToDevice, c->stream),
                        "copying the rows of a step");
@@ -206,6 +239,26 @@ static void bring_picks_home(pg_cuda_backend *b)
                 "copying chosen experts");
 }
 
+/* The rows of the prefill class have what this op would give them: launch it for the others, if there are any. */
+static void launch_rest(pg_cuda_backend *b, const pg_op *op)
+{
+    pg_cuda *c = &b->c;
+    const pg_cuda_step now = c->now, *step = c->step;
+    const int prefill = c->rows_prefill;
+    if (c->rows == prefill) return;
+    c->now = rest_of(&now);
+    c->step = reinterpret_cast<const pg_cuda_step *>(b->stage_device + REST);
+    c->row0 = prefill;
+    c->rows -= prefill;
+    c->rows_prefill = 0;
+    run_op[op->code](c, op);
+    c->now = now;
+    c->step = step;
+    c->row0 = 0;
+    c->rows += prefill;
+    c->rows_prefill = prefill;
+}
+
 /* Rows that sample may be absent from a step of prompt rows: then nothing is launched for them. */
 static void launch_ops(pg_cuda_backend *b)
 {
@@ -213,7 +266,10 @@ static void launch_ops(pg_cuda_backend *b)
     for (int32_t i = 0; i < c->code->n_op && !c->error; i++) {
         const pg_op *op = &c->code->op[i];
         if (!c->sampled && op->dst != PG_NO_REF && c->code->value[op->dst].rows == PG_ROWS_SAMPLED) continue;
-        run_op[op->code](c, op);
+        if (op->decode_only && c->expanded)
+            launch_rest(b, op);
+        else
+            run_op[op->code](c, op);
     }
     bring_picks_home(b);
     if (c->sampled) pg_cuda_best_step(c);

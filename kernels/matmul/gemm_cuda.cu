@@ -130,8 +130,7 @@ template <pg_dtype T> static void turn_all(pg_cuda *c, void *y, const pg_stack *
     }
 }
 
-/* Stack s, turned into y: what it is from then on. */
-static pg_stack turned(pg_cuda *c, pg_dtype type, const pg_stack *s, int batch, void *y, int exact)
+pg_stack pg_gemm_turn(pg_cuda *c, pg_dtype type, const pg_stack *s, int batch, void *y, int exact)
 {
     const int width = (int)pg_gemm_width(s->n);
     switch (type) {
@@ -212,7 +211,7 @@ void pg_cuda_gemm(pg_cuda *c, const pg_op *op)
         g.x_group = g.x_width * g.rows;
     }
     if (across) {
-        g.w[0] = turned(c, type, &g.w[0], g.groups, c->scratch + m.x, exact);
+        g.w[0] = pg_gemm_turn(c, type, &g.w[0], g.groups, c->scratch + m.x, exact);
         type = exact ? PG_F32 : PG_BF16;
     }
     const pg_gemm_kernel kernel = pg_gemm_choose(c, type, g.w[0].k, g.rows, exact);

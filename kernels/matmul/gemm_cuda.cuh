@@ -22,6 +22,7 @@ typedef struct pg_gemm {
     int64_t x_width, x_group;    /* elements from row to row, and from group to group */
     float *y;
     int64_t y_width, y_group;
+    pg_dtype as;  /* PG_F32; or y is of 16-bit numbers, PG_BF16 or PG_F16: no exact product, no bias, split is 1 */
     void *hidden; /* [pairs][hidden_width] bf16, or f32 in exact products; columns from n on are zeros */
     int64_t hidden_width;
     const float *bias[2]; /* [groups][n] or NULL */
@@ -66,6 +67,10 @@ void pg_gemm_launch(pg_cuda *c, const pg_gemm_kernel *k, const pg_gemm *g, int64
  * [batch][rows][pg_gemm_width(k)], zeros behind k. */
 void pg_gemm_to_bf16(pg_cuda *c, uint16_t *y, const float *x, int64_t x_width, int64_t x_group, int batch, int rows,
                      int64_t k, int all);
+
+/* Stack s of batch matrices of n rows of k columns, turned into y as k rows of pg_gemm_width(n): bf16, or f32 when exact.
+ * What it is from then on. */
+pg_stack pg_gemm_turn(pg_cuda *c, pg_dtype type, const pg_stack *s, int batch, void *y, int exact);
 
 /* MATMUL for more than PG_FEW_ROWS rows. */
 void pg_cuda_gemm(pg_cuda *c, const pg_op *op);

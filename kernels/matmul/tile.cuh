@@ -57,6 +57,12 @@ __device__ __forceinline__ uint32_t pg_bf16_pair(float low, float high)
     return (uint32_t)__bfloat16_as_ushort(v.x) | (uint32_t)__bfloat16_as_ushort(v.y) << 16;
 }
 
+__device__ __forceinline__ uint32_t pg_f16_pair(float low, float high)
+{
+    const __half2 v = __floats2half2_rn(low, high);
+    return (uint32_t)__half_as_ushort(__low2half(v)) | (uint32_t)__half_as_ushort(__high2half(v)) << 16;
+}
+
 /* A piece as bf16. Codes of quantised formats get their factor and minimum in one step: a byte u in bits 8 .. 15 of 2^15 is
  * 2^15 + u, and d * (2^15 + u) + (m - d * (2^15 + 128)) rounds once; the second term is off by a thousandth of d at
  * most. MXFP4's factors are too wide for that. */
@@ -213,6 +219,26 @@ __device__ __forceinline__ void pg_tile_weights(pg_tile_raw<F, N, EVEN> *r, cons
 
 /* ---- what becomes of sums ----------------------------------------------------------------------------------------- */
 
+/* The same four sums as 16-bit numbers. */
+__device__ __forceinline__ void pg_tile_put_half(const pg_gemm &g, const pg_tile_place &p, int r, int o,
+                                                 const float (&sum)[4], int half)
+{
+    uint16_t *y = reinterpret_cast<uint16_t *>(g.y) + (int64_t)r * g.y_width + p.group * g.y_group;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const int at = o + i * half, n = g.w[0].n;
+        const float low = sum[2 * i] * g.scale, high = sum[2 * i + 1] * g.scale;
+        const uint32_t two = g.as == PG_BF16 ? pg_bf16_pair(low, high) : pg_f16_pair(low, high);
+        uint16_t *to = y + at;
+        if (at + 1 < n && (reinterpret_cast<uintptr_t>(to) & 3) == 0) {
+            *reinterpret_cast<uint32_t *>(to) = two;
+        } else {
+            if (at < n) to[0] = (uint16_t)two;
+            if (at + 1 < n) to[1] = (uint16_t)(two >> 16);
+        }
+    }
+}
+
 /* Four sums of row r: of weight rows o and o + STEP, and of those `half` rows further down the tile, which of a pair are
  * the same rows of the other matrix. H: what hidden values are. */
 template <class H, int STEP>
@@ -239,6 +265,12 @@ __device__ __forceinline__ void pg_tile_put(const pg_gemm &g, const pg_tile_plac
             if (o + STEP < g.hidden_width) to[STEP] = y[1];
         }
         return;
+    }
+    if constexpr (sizeof(H) == 2 && STEP == 1) {
+        if (g.as != PG_F32) {
+            pg_tile_put_half(g, p, r, o, sum, half);
+            return;
+        }
     }
 #pragma unroll
     for (int i = 0; i < 4; i++) {

@@ -3,12 +3,21 @@
  * GOLDEN_ALL=1 takes all of them, FAST=1 a single model. */
 #include "golden.h"
 
+#include <unistd.h>
+
+enum { LAYERS = 16 };
+
 /* Most mean KL, in nats. */
 typedef struct kl_limit {
     double generated, prompt;
 } kl_limit;
 
-static int all, n_file, n_case;
+/* Of each position of a prompt and each layer that has experts: those it took, a bit each. */
+typedef struct taken {
+    uint64_t by[GOLDEN_MAX][LAYERS];
+} taken;
+
+static int all, n_file, n_case, n_moved;
 static double worst_f32;
 
 static pg_engine *open_device(const char *path, const char *precision, pg_error *err)
@@ -31,45 +40,175 @@ static int is_taken(const golden_case *c)
     return all || (c->n > 4 && c->n <= 20);
 }
 
-/* Mean KL over all positions, in the two arithmetic classes. */
-static void check_rounded(pg_engine *e, const char *path, const golden_case *c, kl_limit limit)
+/* ---- who took which experts --------------------------------------------------------------------------------------- */
+
+static uint32_t word_at(const unsigned char *p)
+{
+    return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+/* The trace at `path`, as pg_trace_open describes it. Returns positions. */
+static int read_trace(const char *path, taken *to)
+{
+    static unsigned char file[1 << 20];
+    FILE *f = fopen(path, "rb");
+    const size_t n = f ? fread(file, 1, sizeof file, f) : 0;
+    if (f) fclose(f);
+    if (n < 64 || word_at(file + 16) > LAYERS || word_at(file + 20) > 64) return -1;
+    const uint32_t layers = word_at(file + 16);
+    int rows = 0;
+    for (size_t at = word_at(file + 12); at + 16 <= n; rows++) {
+        const uint32_t pos = word_at(file + at + 8);
+        at += 16;
+        for (uint32_t l = 0; l < layers && pos < GOLDEN_MAX; l++) {
+            to->by[pos][l] = 0;
+            const unsigned used = file[at] | (unsigned)file[at + 1] << 8;
+            at += 2;
+            for (unsigned i = 0; i < used; i++, at += 4) to->by[pos][l] |= 1ull << (file[at] & 63);
+        }
+    }
+    return rows;
+}
+
+/* Logits of a prompt, and who took which experts on the way. */
+static const float *run_prompt(pg_engine *e, const char *path, const golden_case *c, taken *to)
+{
+    char trace[] = "/tmp/device_golden.XXXXXX";
+    const int fd = mkstemp(trace);
+    pg_error err = { 0 };
+    pg_info info;
+    pg_trace *t = NULL;
+    const float *got = NULL;
+    int32_t V;
+    memset(to, 0, sizeof *to);
+    CHECK(fd >= 0 && pg_engine_info(e, &info, &err) == PG_OK, "%s", trace);
+    if (info.n_expert) CHECK(pg_trace_open(e, trace, 1, &t, &err) == PG_OK, "%s: %s", path, err.text);
+    const int rc = pg_logits(e, c->ids, c->n, 0, c->n, &got, &V, &err);
+    CHECK(rc >= 0 && V == c->n_vocab, "%s: %s", path, err.text);
+    if (t) CHECK(pg_trace_close(t, NULL, &err) == PG_OK && read_trace(trace, to) == c->n, "%s: trace", path);
+    close(fd);
+    unlink(trace);
+    return rc < 0 ? NULL : got;
+}
+
+/* ---- the two arithmetic classes ----------------------------------------------------------------------------------- */
+
+static double kl_at(const golden_case *c, const float *got, int t)
+{
+    return golden_kl(c->logits + (size_t)t * (size_t)c->n_vocab, got + (size_t)t * (size_t)c->n_vocab, c->n_vocab);
+}
+
+/* Positions whose experts are those of f32 arithmetic, in all layers, are compared; few may have others. Returns how
+ * many do. */
+static int check_prompt(pg_engine *e, const char *path, const golden_case *c, const taken *want, double most)
+{
+    static taken mine;
+    const float *got = run_prompt(e, path, c, &mine);
+    double kl = 0;
+    int n = 0;
+    for (int t = 0; got && t < c->n; t++) {
+        if (memcmp(mine.by[t], want->by[t], sizeof mine.by[t])) continue;
+        kl += kl_at(c, got, t);
+        n++;
+    }
+    n_moved += c->n - n;
+    CHECK(c->n - n <= 1 + c->n / 8, "%s: %d of %d positions take other experts", path, c->n - n, c->n);
+    CHECK(kl <= most * n, "%s: prefill class: KL %.3g above %.3g", path, kl / n, most);
+    return c->n - n;
+}
+
+static void check_generated(pg_engine *e, const char *path, const golden_case *c, double most)
 {
     pg_error err = { 0 };
-    for (int decode = 0; decode < 2; decode++) {
-        const float *got;
-        int32_t V;
-        double kl = 0;
-        const int rc = pg_logits(e, c->ids, c->n, 0, decode ? 1 : c->n, &got, &V, &err);
-        const double most = decode ? limit.generated : limit.prompt;
-        CHECK(rc >= 0, "%s: %s", path, err.text);
-        for (int t = 0; rc >= 0 && t < c->n; t++)
-            kl += golden_kl(c->logits + (size_t)t * (size_t)V, got + (size_t)t * (size_t)V, V) / c->n;
-        CHECK(rc < 0 || kl <= most, "%s: %s class: KL %.3g above %.3g", path, decode ? "decode" : "prefill", kl, most);
+    const float *got;
+    int32_t V;
+    double kl = 0;
+    const int rc = pg_logits(e, c->ids, c->n, 0, 1, &got, &V, &err);
+    CHECK(rc >= 0 && V == c->n_vocab, "%s: %s", path, err.text);
+    for (int t = 0; rc >= 0 && t < c->n; t++) kl += kl_at(c, got, t) / c->n;
+    CHECK(rc < 0 || kl <= most, "%s: decode class: KL %.3g above %.3g", path, kl, most);
+}
+
+/* ---- steps of both classes ---------------------------------------------------------------------------------------- */
+
+enum { TOGETHER = 6 };
+
+static int32_t submit(pg_engine *e, const golden_case *c, const char *salt)
+{
+    pg_request req;
+    pg_error err = { 0 };
+    int32_t id = 0;
+    pg_request_init(e, &req);
+    req.prompt = c->ids;
+    req.n_prompt = c->n;
+    req.max_new = TOGETHER;
+    req.temperature = 0;
+    req.ignore_eos = 1;
+    req.cache_salt = salt;
+    CHECK(pg_submit(e, &req, &id, &err) == PG_OK, "%s", err.text);
+    return id;
+}
+
+/* The same prompt twice; the second one comes once the first has a token, so that a step has rows of a prompt and a
+ * generated one, or once it is done. */
+static void generate_two(pg_engine *e, const golden_case *c, int together, int32_t out[2][TOGETHER])
+{
+    int32_t id[2] = { submit(e, c, together ? "a" : "b"), 0 };
+    int n[2] = { 0, 0 }, done = 0;
+    while (done < 2) {
+        pg_event ev[8];
+        pg_error err = { 0 };
+        const int k = pg_poll(e, -1, ev, 8, &err);
+        CHECK(k > 0, "%s", err.text);
+        if (k <= 0) return;
+        for (int i = 0; i < k; i++) {
+            const int which = ev[i].id != id[0];
+            CHECK(ev[i].kind != PG_EVENT_FAIL, "request %d failed", which);
+            if (ev[i].token >= 0 && n[which] < TOGETHER) out[which][n[which]++] = ev[i].token;
+            done += ev[i].kind != PG_EVENT_TEXT;
+        }
+        if (!id[1] && (together ? n[0] > 0 : done > 0)) id[1] = submit(e, c, together ? "c" : "d");
     }
+}
+
+static void check_together(pg_engine *e, const char *path, const golden_case *c)
+{
+    int32_t apart[2][TOGETHER] = { 0 }, together[2][TOGETHER] = { 0 };
+    if (c->n < 17) return; /* shorter prompts take the arithmetic of generated rows */
+    generate_two(e, c, 0, apart);
+    generate_two(e, c, 1, together);
+    CHECK(!memcmp(apart, together, sizeof apart), "%s: other tokens when two requests share steps", path);
+}
+
+/* The case in f32, which says who takes which experts; then rounded. */
+static void check_case(pg_engine *const e[2], const char *path, const golden_case *c, kl_limit limit)
+{
+    static taken exact;
+    golden_check_exact(e[0], path, c, all || c->n_greedy < 4 ? c->n_greedy : 4, &worst_f32);
+    run_prompt(e[0], path, c, &exact);
+    const int moved = check_prompt(e[1], path, c, &exact, limit.prompt);
+    check_generated(e[1], path, c, limit.generated);
+    if (!moved) check_together(e[1], path, c);
 }
 
 static void check_file(const char *path, const char *folder, const char *cases, kl_limit limit)
 {
     json_t *list = golden_list(folder, cases);
-    n_file++;
-    for (int exact = 0; exact < 2; exact++) {
-        pg_error err = { 0 };
-        pg_engine *e = open_device(path, exact ? "f32" : "auto", &err);
-        CHECK(e, "%s: %s", path, err.text);
-        for (size_t i = 0; e && i < json_array_size(list); i++) {
-            golden_case c;
-            golden_read(folder, json_array_get(list, i), &c);
-            if (is_taken(&c)) {
-                n_case++;
-                if (exact)
-                    golden_check_exact(e, path, &c, all || c.n_greedy < 4 ? c.n_greedy : 4, &worst_f32);
-                else
-                    check_rounded(e, path, &c, limit);
-            }
-            free(c.logits);
+    pg_error err = { 0 };
+    pg_engine *const e[2] = { open_device(path, "f32", &err), open_device(path, "auto", &err) };
+    CHECK(e[0] && e[1], "%s: %s", path, err.text);
+    for (size_t i = 0; e[0] && e[1] && i < json_array_size(list); i++) {
+        golden_case c;
+        golden_read(folder, json_array_get(list, i), &c);
+        if (is_taken(&c)) {
+            n_case++;
+            check_case(e, path, &c, limit);
         }
-        pg_close(e);
+        free(c.logits);
     }
+    n_file++;
+    pg_close(e[0]);
+    pg_close(e[1]);
     json_decref(list);
 }
 
@@ -103,10 +242,13 @@ static void check_types(const char *folder)
 }
 
 /* Models of one type have no limit of their own. Generated rows: MXFP4 experts in the deepest of them come to half of
- * this. Prompts: set above what was found (0.024), for tensor cores take activations of 8 significant bits. That single
- * tokens then go to other experts is the likely cause, not a proven one; with precision "f32" the same models agree to
- * 1e-4. */
-static const kl_limit one_type = { .generated = 4.0e-3, .prompt = 3.0e-2 };
+ * this.
+ * Prompts: every product of tensor cores is, to 1e-7, that of operands rounded to bf16, and those of the router are made
+ * in f32; with all products in f64 the same positions come to 1e-6 (measured op by op on the emulated device, all models).
+ * What rounding does here: positions with the experts of f32 have a mean of 0.004 at most, half of it the weights', which
+ * files of 16 bits do not have, most of the rest the projections of attention, whose scores are sharp in these models.
+ * Positions that a router sends elsewhere, since two experts are nearly even, have 0.1 and more: 2 of 17 at most. */
+static const kl_limit one_type = { .generated = 4.0e-3, .prompt = 5.0e-3 };
 
 static void check_all(const char *models, const char *only)
 {
@@ -149,6 +291,7 @@ int main(int argc, char **argv)
     if (!golden_exists(models) && !only) printf("golden folder %s is absent: its cases did not run\n", models);
     check_all(models, only);
     check_all("tests/golden/models", only);
-    printf("device_golden: %d files, %d cases, worst f32 difference %.2g\n", n_file, n_case, worst_f32);
+    printf("device_golden: %d files, %d cases, %d positions with other experts, worst f32 difference %.2g\n", n_file,
+           n_case, n_moved, worst_f32);
     return check_done("device_golden");
 }

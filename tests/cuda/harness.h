@@ -250,9 +250,12 @@ static inline void harness_run_once(harness *h, harness_op *run, const char *nam
     int32_t *token = harness_device(h->token), *pos = harness_device(h->pos), *seq = harness_device(h->seq);
     int32_t *sampled = harness_device(h->sampled), *page = harness_device(pages), longest = 0;
     for (int32_t p : h->pos) longest = p + 1 > longest ? p + 1 : longest;
-    const pg_cuda_step step = { h->n, h->n_prefill, h->n_sampled, h->n_sampled_prefill, longest, token, pos,
-                                seq,  sampled,      page,         (int32_t)page_step };
     pg_cuda *c = new pg_cuda();
+    std::vector<int32_t> row(h->n_prefill + 1), key(h->n_prefill + 1);
+    const int32_t n_span = pg_cuda_spans(c, h->pos.data(), h->seq.data(), h->n_prefill, row.data(), key.data());
+    int32_t *span_row = harness_device(row), *span_key = harness_device(key);
+    const pg_cuda_step step = { h->n, h->n_prefill, h->n_sampled, h->n_sampled_prefill, longest, token,    pos,
+                                seq,  sampled,      page,         (int32_t)page_step,   n_span,  span_row, span_key };
     pg_cuda_step *step_at = harness_device(std::vector<pg_cuda_step>{ step });
     int sms = 0, major = 0, minor = 0;
     cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, 0);
@@ -286,7 +289,8 @@ static inline void harness_run_once(harness *h, harness_op *run, const char *nam
     h->cache_cuda.resize(h->cache.size());
     cudaMemcpy(h->by_cuda.data(), c->arena, h->by_cuda.size(), cudaMemcpyDeviceToHost);
     cudaMemcpy(h->cache_cuda.data(), c->kv.base, h->cache_cuda.size(), cudaMemcpyDeviceToHost);
-    void *const owned[] = { token, pos, seq, sampled, page, step_at, c->arena, c->scratch, c->kv.base, c->lt_room };
+    void *const owned[] = { token,    pos,     seq,      sampled,    page,       span_row,
+                            span_key, step_at, c->arena, c->scratch, c->kv.base, c->lt_room };
     for (void *p : owned) cudaFree(p);
     cublasLtDestroy(c->lt);
     cudaStreamDestroy(c->stream);
