@@ -66,6 +66,7 @@ struct pg_cuda {
     pg_backend base;
     int device, n_sm, arch; /* arch: 80, 86, 89, 90 ... */
     int wgmma;              /* products of many rows may take it: pg_cuda_gemm_open has tried */
+    int early;              /* kernels may begin before the one before them has ended (PG_LAUNCH_EARLY) */
     cudaStream_t stream;    /* all ops of a step */
     cublasLtHandle_t lt;
     void *lt_room; /* cuBLASLt's workspace */

@@ -106,12 +106,13 @@ int pg_step_open(pg_cuda_backend *b)
 {
     const char *off = getenv("PERIGEE_CUDA_GRAPHS");
     b->no_graphs = off && off[0] == '0';
-    return take_stage(b, FIRST_PAGES) || take_picks(b) ? -1 : 0;
+    return pg_fuse_open(b) || take_stage(b, FIRST_PAGES) || take_picks(b) ? -1 : 0;
 }
 
 void pg_step_close(pg_cuda_backend *b)
 {
     drop_graphs(b);
+    pg_fuse_close(b);
     if (b->stage) cudaFreeHost(b->stage);
     if (b->pick_home) cudaFreeHost(b->pick_home);
     cudaFree(b->stage_device);
@@ -210,10 +211,11 @@ static void bring_picks_home(pg_cuda_backend *b)
 static void launch_ops(pg_cuda_backend *b)
 {
     pg_cuda *c = &b->c;
+    pg_fuse_begin(b);
     for (int32_t i = 0; i < c->code->n_op && !c->error; i++) {
         const pg_op *op = &c->code->op[i];
         if (!c->sampled && op->dst != PG_NO_REF && c->code->value[op->dst].rows == PG_ROWS_SAMPLED) continue;
-        run_op[op->code](c, op);
+        if (!pg_fuse_run(b, i)) run_op[op->code](c, op);
     }
     bring_picks_home(b);
     if (c->sampled) pg_cuda_best_step(c);
