@@ -321,6 +321,8 @@ static __device__ __forceinline__ void set_heads(const pg_attn_args &a, pg_attn_
 template <class T, class S, int THREADS> static __global__ void __launch_bounds__(THREADS) decode(const pg_attn_args a)
 {
     PG_SHARED(unsigned char, mem);
+    pg_let_next();
+    pg_wait_before();
     const pg_cuda_step step = *a.step;
     const int row = step.n_prefill + a.row0 + blockIdx.z;
     if (row >= step.n) return;
@@ -484,7 +486,10 @@ static int launch(pg_cuda *c, pg_attn_args *a, int is_prefill, int rows)
         return 0;
     const unsigned items = a->kv_heads * a->parts, tiles = (rows + a->rows_part - 1) / a->rows_part;
     const dim3 grid = is_prefill ? dim3(tiles, items) : dim3(a->slots, items, rows);
-    PG_LAUNCH(k->kernel, grid, wm * k->warps * 32, bytes, c->stream, *a);
+    if (is_prefill)
+        PG_LAUNCH(k->kernel, grid, wm * k->warps * 32, bytes, c->stream, *a);
+    else
+        PG_LAUNCH_EARLY(c, k->kernel, grid, wm * k->warps * 32, bytes, *a);
     pg_cuda_try(c, cudaGetLastError(), "attention");
     return 0;
 }

@@ -13,7 +13,7 @@
 enum { PARTS = 3, WARPS = 4, WIDEST = 1024, PIECE = 128 }; /* columns of a head at most; of a piece of a part without */
 
 typedef struct part {
-    float *x; /* [T, x_step], in place */
+    float *x;                      /* [T, x_step], in place */
     int x_step, heads, width, end; /* end: heads of this part and of those before */
     int norm_n;                    /* 0: no NORM, of the first so many columns of a head */
     const float *norm;

@@ -75,6 +75,7 @@ void pg_store_free(pg_cuda_weights *s);
 typedef struct pg_cuda_graph {
     int32_t rows, longest, steer;
     cudaGraphExec_t exec; /* NULL: run once, not captured yet */
+    size_t nodes;
 } pg_cuda_graph;
 
 enum { PG_CUDA_GRAPHS = 256 };
@@ -116,7 +117,7 @@ typedef struct pg_cuda_backend {
     int n_graph, no_graphs;
     pg_fusion *fusion;    /* [n_op] */
     unsigned char *fused; /* [n_op] launched already, together with one before */
-    int launched_rows; /* rows that the step before was launched for */
+    int launched_rows;    /* rows that the step before was launched for */
 } pg_cuda_backend;
 
 static inline pg_cuda_backend *pg_cuda_whole(const pg_cuda *c)

@@ -75,9 +75,11 @@ struct pg_cuda {
     char *arena;   /* device: the plan's values */
     char *scratch; /* device: for the op that is running */
     int64_t scratch_bytes;
+    unsigned *count;          /* device: blocks that are done, of the op that is running; 0 between ops */
     const pg_cuda_step *step; /* device */
     pg_cuda_step now;         /* host's copy of the counts while ops are launched; of a bucket, not of the step */
     int rows, sampled;        /* rows to launch for */
+    int nodes;                /* launches and copies of the graph that ran last; 0: none has */
     int rows_prefill;         /* 0: the step has decode rows only (what graphs are made of) */
     pg_kv kv;                 /* base: device memory; stream: host memory */
     pg_cuda_steer *steer;     /* who steers the choice of experts */

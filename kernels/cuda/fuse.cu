@@ -48,7 +48,7 @@ static void put(pg_fusion *f, int32_t op)
     f->op[f->n++] = op;
 }
 
-/* ---- [NORM] MATMUL ... [ADD] --------------------------------------------------------------------------------------- */
+/* ---- [NORM] MATMUL ... [ADD], and NORM MATMUL HOOK ROUTE ----------------------------------------------------------- */
 
 static int is_norm_of_row(const pg_code *code, const pg_op *op)
 {
@@ -65,18 +65,26 @@ static int find_product(const pg_code *code, int32_t i, pg_fusion *f)
     const pg_op *add = n == 1 && adds(code, at(code, i + 1 + (norm != NULL)), first->dst) ? first + 1 : NULL;
     const pg_ref x = norm ? norm->src[0] : first->src[0];
     if (add && (overlap(code, add->dst, x) || (norm && overlap(code, add->dst, norm->dst)))) add = NULL;
+    if (norm && overlap(code, norm->dst, x)) return 0;
     for (int k = 0; k < n && norm; k++)
         if (overlap(code, first[k].dst, x)) return 0;
     if (!n || (!norm && !add)) return 0;
     for (int k = 0; k < n + (norm != NULL) + (add != NULL); k++) put(f, i + k);
+    const pg_op *hook = at(code, i + 2), *route = hook->code == PG_OP_HOOK ? at(code, i + 3) : hook;
+    if (n == 1 && norm && !add && route->code == PG_OP_ROUTE && route->src[0] == first->dst &&
+        !overlap(code, route->dst, x))
+        while (f->op[f->n - 1] < route - code->op) put(f, f->op[f->n - 1] + 1);
     return 1;
 }
 
 static int run_product(pg_cuda *c, const pg_fusion *f)
 {
     const pg_op *op = c->code->op, *first = &op[f->op[0]], *last = &op[f->op[f->n - 1]];
-    const pg_op *norm = first->code == PG_OP_NORM ? first : NULL, *add = last->code == PG_OP_ADD ? last : NULL;
-    return pg_cuda_multiply_one(c, norm, norm ? first + 1 : first, add);
+    const pg_op *norm = first->code == PG_OP_NORM ? first : NULL, *then = last->code == PG_OP_MATMUL ? NULL : last;
+    const pg_op *op0 = norm ? first + 1 : first;
+    if (!pg_cuda_multiply_one(c, norm, op0, then)) return f->n;
+    /* who is steered has a ROUTE of his own */
+    return then && then->code == PG_OP_ROUTE && !pg_cuda_multiply_one(c, norm, op0, NULL) ? 2 : 0;
 }
 
 /* ---- what happens to heads between products and attention ---------------------------------------------------------- */
@@ -135,21 +143,21 @@ static int run_experts(pg_cuda *c, const pg_fusion *f)
     const pg_op *op = &c->code->op[f->op[0]];
     const int shared = f->n > 2;
     const pg_op *add = f->n == 2 || f->n == 7 ? &c->code->op[f->op[f->n - 1]] : NULL;
-    return pg_cuda_experts_one(c, op, shared ? op + 1 : NULL, add);
+    return pg_cuda_experts_one(c, op, shared ? op + 1 : NULL, add) ? 0 : f->n;
 }
 
 static int run_heads(pg_cuda *c, const pg_fusion *f)
 {
     const pg_op *op[PG_FUSED];
     for (int i = 0; i < f->n; i++) op[i] = &c->code->op[f->op[i]];
-    return pg_cuda_heads(c, op, f->n);
+    return pg_cuda_heads(c, op, f->n) ? 0 : f->n;
 }
 
 /* ---- the table ----------------------------------------------------------------------------------------------------- */
 
 static const struct {
     int (*find)(const pg_code *code, int32_t i, pg_fusion *f); /* a run that begins with op i: 1 */
-    int (*run)(pg_cuda *c, const pg_fusion *f);                /* 0; -1: not these, not in this step */
+    int (*run)(pg_cuda *c, const pg_fusion *f); /* launched: the first so many ops; 0: not in this step */
 } table[] = { { find_product, run_product }, { find_heads, run_heads }, { find_experts, run_experts } };
 enum { KINDS = sizeof table / sizeof *table };
 
@@ -160,6 +168,9 @@ int pg_fuse_open(pg_cuda_backend *b)
     b->fused = static_cast<unsigned char *>(calloc((size_t)code->n_op + 1, 1));
     b->fusion = static_cast<pg_fusion *>(calloc((size_t)code->n_op + 1, sizeof *b->fusion));
     if (!b->fused || !b->fusion) return -1;
+    if (pg_cuda_try(&b->c, cudaMalloc(&b->c.count, sizeof *b->c.count), "memory for the ops") ||
+        pg_cuda_try(&b->c, cudaMemsetAsync(b->c.count, 0, sizeof *b->c.count, b->c.stream), "clearing memory"))
+        return -1;
     if (off && off[0] == '0') return 0;
     for (int32_t i = 0; i < code->n_op; i++)
         for (int kind = 0; kind < KINDS && !b->fusion[i].n; kind++) {
@@ -173,6 +184,7 @@ void pg_fuse_close(pg_cuda_backend *b)
 {
     free(b->fused);
     free(b->fusion);
+    cudaFree(b->c.count);
 }
 
 void pg_fuse_begin(pg_cuda_backend *b)
@@ -184,7 +196,7 @@ int pg_fuse_run(pg_cuda_backend *b, int32_t i)
 {
     const pg_fusion *f = &b->fusion[i];
     if (b->fused[i]) return 1;
-    if (!f->n || b->c.rows_prefill || table[f->kind].run(&b->c, f)) return 0;
-    for (int k = 0; k < f->n; k++) b->fused[f->op[k]] = 1;
-    return 1;
+    const int n = f->n && !b->c.rows_prefill ? table[f->kind].run(&b->c, f) : 0;
+    for (int k = 0; k < n; k++) b->fused[f->op[k]] = 1;
+    return n > 0;
 }

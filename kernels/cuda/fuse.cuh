@@ -8,9 +8,12 @@
 /* matmul_cuda.cu: MATMUL ops that run as one launch with this one, itself included; 0: it runs with one before. */
 int pg_cuda_group(const pg_code *code, const pg_op *op);
 
-/* matmul_cuda.cu: a single row through `norm` (NULL: none), the group of MATMUL ops that begins with op, and `add`, which
- * is of the group's only op (NULL: none). */
-int pg_cuda_multiply_one(pg_cuda *c, const pg_op *norm, const pg_op *op, const pg_op *add);
+/* matmul_cuda.cu: a single row through `norm` (NULL: none), the group of MATMUL ops that begins with op, and `then`, which
+ * is an ADD or the ROUTE of the group's only op (NULL: neither). */
+int pg_cuda_multiply_one(pg_cuda *c, const pg_op *norm, const pg_op *op, const pg_op *then);
+
+/* route_cuda.cu: whether somebody steers in this step. */
+int pg_cuda_is_steered(const pg_cuda *c);
 
 /* heads_cuda.cu: NORM, CLAMP, ROPE in place, STORE, and COPY as the last, in order. */
 int pg_cuda_heads(pg_cuda *c, const pg_op *const *op, int n);

@@ -241,8 +241,9 @@ static int capture(pg_cuda_backend *b, pg_cuda_graph *g)
         return -1;
     launch_ops(b);
     const cudaError_t e = cudaStreamEndCapture(c->stream, &graph);
-    if (!pg_cuda_try(c, e, "capturing a step"))
-        pg_cuda_try(c, cudaGraphInstantiate(&g->exec, graph, 0), "instantiating a graph");
+    if (!pg_cuda_try(c, e, "capturing a step") &&
+        !pg_cuda_try(c, cudaGraphInstantiate(&g->exec, graph, 0), "instantiating a graph"))
+        pg_cuda_try(c, cudaGraphGetNodes(graph, NULL, &g->nodes), "counting what a graph launches");
     if (graph) cudaGraphDestroy(graph);
     return c->error ? -1 : 0;
 }
@@ -257,10 +258,11 @@ static void run_decode(pg_cuda_backend *b, int steer)
     pg_cuda_graph *g = find_graph(b, c->rows, c->now.longest, steer);
     if (!g) {
         if (b->n_graph == PG_CUDA_GRAPHS) drop_graphs(b);
-        b->graph[b->n_graph++] = { c->rows, c->now.longest, steer, NULL };
+        b->graph[b->n_graph++] = { c->rows, c->now.longest, steer, NULL, 0 };
         launch_ops(b);
     } else if (g->exec || !capture(b, g)) {
         pg_cuda_try(c, cudaGraphLaunch(g->exec, c->stream), "launching a graph");
+        c->nodes = (int)g->nodes;
     }
 }
 

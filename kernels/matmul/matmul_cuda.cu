@@ -7,6 +7,7 @@
  * Not here: many rows (gemm_cuda.cu), the transposed form (turned_cuda.cu). */
 #include "../cuda/fuse.cuh"
 #include "../norm/norm.cuh"
+#include "../route/tail.cuh"
 #include "gemm_cuda.cuh"
 #include "matmul_cuda.cuh"
 extern "C" {
@@ -38,6 +39,7 @@ typedef struct job {
     const float *norm, *add;
     float *normed;
     float eps, add_scale;
+    pg_route_tail route;
 } job;
 
 /* What a block is to do. */
@@ -150,6 +152,8 @@ __global__ __launch_bounds__(PG_GEMV_THREADS, 2) void gemv(const job j)
     float sum[R * O] = {};
     pg_dot_rows<F, R, O, U, MEET>(sum, now, w, row, lane, step, chunks, x, from);
     finish<R, O>(j, at, sum, o0, n_row);
+    if constexpr (NORM && MEET == PG_MEET_EVEN)
+        if (j.route.r.n_expert) pg_route_by_last(j.route, at.to.y, reinterpret_cast<float *>(mem));
 }
 
 /* Rows [batch][rows], k columns of each; a thread has four. Rows that there are not stay as they were. */
@@ -223,7 +227,8 @@ static choice choose(pg_dtype type, int rounded, int rows, bool flag, bool norm)
 {
     switch (type) {
 #define F(name, type, has_min) \
-    case type: return rounded ? choose8<pg_format<type>>(rows, flag, norm) : choose_float<pg_format<type>>(rows, flag, norm);
+    case type:                 \
+        return rounded ? choose8<pg_format<type>>(rows, flag, norm) : choose_float<pg_format<type>>(rows, flag, norm);
         PG_BLOCK_LIST(F)
 #undef F
     case PG_F32: return choose_float<pg_format<PG_F32>>(rows, flag, norm);
@@ -319,12 +324,26 @@ static void multiply_few(pg_cuda *c, const pg_op *op, int n_op)
     multiply(c, &j, n_op, best, rows, best.own ? (size_t)own_bytes : 0);
 }
 
-int pg_cuda_multiply_one(pg_cuda *c, const pg_op *norm, const pg_op *op, const pg_op *add)
+/* ROUTE behind the op. 0, or -1: not here. */
+static int add_route(const pg_cuda *c, job *j, const pg_op *route, int64_t bytes)
 {
+    const pg_router *r = route->a.route.router;
+    if (pg_cuda_is_steered(c) || !c->count) return -1;
+    j->route.r = *r;
+    j->route.r.bias = pg_cuda_vector_of(c, r->bias);
+    j->route.pick = reinterpret_cast<int32_t *>(pg_cuda_value(c, route->dst));
+    j->route.words = pg_choice_words(r, 0);
+    j->route.count = c->count;
+    return (j->route.words + r->n_expert) * 4 > bytes ? -1 : 0;
+}
+
+int pg_cuda_multiply_one(pg_cuda *c, const pg_op *norm, const pg_op *op, const pg_op *then)
+{
+    const pg_op *add = then && then->code == PG_OP_ADD ? then : NULL;
     const int rounded = pg_cuda_rounds(c->code, op), k = (int)op->w->shape[0], n_op = pg_cuda_group(c->code, op);
     const pg_dtype type = pg_cuda_type_of(c, op->w);
     const int64_t bytes = rounded ? pg_rounded_bytes(k) : norm ? 4 * (int64_t)k : 0;
-    if (pg_cuda_rows(c, op->src[0]) != 1 || !n_op || (add && n_op > 1) || bytes > PG_SHARED_MOST) return -1;
+    if (pg_cuda_rows(c, op->src[0]) != 1 || !n_op || (then && n_op > 1) || bytes > PG_SHARED_MOST) return -1;
     if (!rounded && (pg_dtype_is_quant(type) || !pg_stack_even(type, k) || k % 4)) return -1;
     job j = job_of(c, op, n_op);
     if (norm) {
@@ -339,6 +358,7 @@ int pg_cuda_multiply_one(pg_cuda *c, const pg_op *norm, const pg_op *op, const p
         j.add_scale = add->a.add.scale;
         j.to[0].y = pg_cuda_value(c, add->dst);
     }
+    if (then && !add && (rounded || !norm || add_route(c, &j, then, bytes))) return -1;
     multiply(c, &j, n_op, choose(type, rounded, 1, true, norm != NULL), 1, (size_t)bytes);
     return 0;
 }

@@ -48,27 +48,6 @@ typedef struct job {
     const float *add;
 } job;
 
-/* What a strip of hidden values is made from, and where it goes. */
-typedef struct net {
-    pg_view w[2]; /* gate, up */
-    const float *gate_bias, *up_bias; /* [F] or NULL */
-    pg_rounded h8;
-    float *h;
-    int F;
-} net;
-
-__device__ __forceinline__ net net_of(const job &j, int e)
-{
-    net t = { { pg_view_of(j.gate, e), pg_view_of(j.up, e) }, nullptr, nullptr, j.h8, j.h, j.F };
-    if (j.gate_bias) t.gate_bias = j.gate_bias + e * j.F;
-    if (j.up_bias) t.up_bias = j.up_bias + e * j.F;
-    return t;
-}
-__device__ __forceinline__ net own_net(const job &j)
-{
-    return { { pg_view_of(j.own_gate, 0), pg_view_of(j.own_up, 0) }, nullptr, nullptr, j.own_h8, j.own_h, j.own_gate.n };
-}
-
 /* Outputs that a team has at a time, of R rows: as many as there are registers for. */
 template <class F, int R, int MEET> struct outputs_of {
     enum {
@@ -137,37 +116,41 @@ __device__ __forceinline__ void round_lane(const pg_rounded &y, int64_t at, floa
     if (lane % 16 == 0) y.s[(at + lane) / 16] = d * (float)sum;
 }
 
-/* The hidden value of column o from its sums of gate and of up; a warp has 32 of them. */
-__device__ __forceinline__ void put_hidden(const job &j, const net &t, int pair, int o, float g, float u)
+/* The hidden value of column o from its sums of gate and of up; a warp has 32 of them. own: of the network that every row
+ * goes through, else of expert e. */
+__device__ __forceinline__ void put_hidden(const job &j, int e, bool own, int pair, int o, float g, float u)
 {
-    if (o < t.F) {
-        if (t.gate_bias) g += t.gate_bias[o];
-        if (t.up_bias) u += t.up_bias[o];
+    const int F = own ? j.own_gate.n : j.F;
+    if (o < F && !own) {
+        if (j.gate_bias) g += j.gate_bias[e * F + o];
+        if (j.up_bias) u += j.up_bias[e * F + o];
     }
     const float h = pg_glu_one(g, u, j.glu, j.limit);
     if (j.rounds_h)
-        round_lane(t.h8, (int64_t)pair * t.F + o / STRIP * STRIP, h); /* F is a multiple of 32 then */
-    else if (o < t.F)
-        t.h[(int64_t)pair * t.F + o] = h;
+        round_lane(own ? j.own_h8 : j.h8, (int64_t)pair * F + o / STRIP * STRIP, h); /* F is a multiple of 32 then */
+    else if (o < F)
+        (own ? j.own_h : j.h)[(int64_t)pair * F + o] = h;
 }
 
 /* What becomes of a strip's sums: a warp has a row, a lane a column, the first of them o0. */
 template <int R>
-__device__ __forceinline__ void finish_strip(const job &j, const net &t, const strip<R> &s, const int *pair, int n,
+__device__ __forceinline__ void finish_strip(const job &j, const strip<R> &s, int e, bool own, const int *pair, int n,
                                              int o0)
 {
     const int r = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
     if (r >= n) return;
     float g = 0, u = 0;
     for (int w = 0; w < j.split; w++) g += s.sum[w][r][0][lane], u += s.sum[w][r][1][lane];
-    put_hidden(j, t, pair[r], o0 + lane, g, u);
+    put_hidden(j, e, own, pair[r], o0 + lane, g, u);
 }
 
-/* Rows pair[0 .. n - 1], n <= R, of a network; hidden values from first_o on. O outputs of gate and of up a team. */
+/* Rows pair[0 .. n - 1], n <= R, of expert e; hidden values from first_o on. O outputs of gate and of up a team. */
 template <class F, int R, int O, int U, int MEET>
-__device__ __forceinline__ void hidden_tile(const job &j, const net &t, strip<R> &s, const int *pair, int n,
+__device__ __forceinline__ void hidden_tile(const job &j, strip<R> &s, int e, bool own, const int *pair, int n,
                                             const pg_in &x, int first_o)
 {
+    const pg_view w[2] = { own ? pg_view_of(j.own_gate, 0) : pg_view_of(j.gate, e),
+                           own ? pg_view_of(j.own_up, 0) : pg_view_of(j.up, e) };
     const int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, teams = PG_GEMV_WARPS / j.split;
     const int chunks = pg_chunks<F>(j.D), step = 32 * j.split, first = warp % j.split * 32 + lane;
     int at[R];
@@ -176,17 +159,17 @@ __device__ __forceinline__ void hidden_tile(const job &j, const net &t, strip<R>
     for (int o0 = warp / j.split * O; o0 < STRIP; o0 += teams * O) {
         int row[2 * O];
 #pragma unroll
-        for (int o = 0; o < O; o++) row[o] = row[O + o] = min(first_o + o0 + o, t.F - 1);
+        for (int o = 0; o < O; o++) row[o] = row[O + o] = min(first_o + o0 + o, (own ? j.own_gate.n : j.F) - 1);
         pg_ahead<F, 2 * O, U, MEET> now;
-        now.load(t.w, row, first, step, chunks);
+        now.load(w, row, first, step, chunks);
         float sum[R * 2 * O] = {};
-        pg_dot_rows<F, R, 2 * O, U, MEET>(sum, now, t.w, row, first, step, chunks, x, at);
+        pg_dot_rows<F, R, 2 * O, U, MEET>(sum, now, w, row, first, step, chunks, x, at);
         pg_warp_fold<R * 2 * O>(sum);
         const int v = lane * (R * 2 * O) / 32;
         if (lane * (R * 2 * O) % 32 == 0) s.sum[warp % j.split][v / (2 * O)][v / O % 2][o0 + v % O] = sum[0];
     }
     __syncthreads();
-    finish_strip<R>(j, t, s, pair, n, first_o);
+    finish_strip<R>(j, s, e, own, pair, n, first_o);
     __syncthreads();
 }
 
@@ -198,19 +181,19 @@ template <class F, int U, int MEET> __global__ __launch_bounds__(PG_GEMV_THREADS
     __shared__ strip<1> s;
     pg_let_next();
     pg_wait_before();
-    const int index = (int)blockIdx.y, own = index >= j.most, pair[1] = { own ? 0 : index };
+    const bool own = (int)blockIdx.y >= j.most;
+    const int index = (int)blockIdx.y, pair[1] = { own ? 0 : index };
     const int o = (int)(own ? (index - j.most) * gridDim.x + blockIdx.x : blockIdx.x) * STRIP;
     const int e = own ? 0 : j.pick[index];
     if (e < 0 || pg_step_rows(j.step, j.all) < 1) return;
-    const net t = own ? own_net(j) : net_of(j, e);
-    if (o >= t.F) return;
+    if (own && o >= j.own_gate.n) return;
     pg_in x = j.x;
     if (MEET == PG_MEET_NEAR) {
         x.q = pg_rounded_at(mem, j.D);
         pg_round_row(x.q, 0, j.x.f, j.D);
         __syncthreads();
     }
-    hidden_tile<F, 1, 2, U, MEET>(j, t, s, pair, 1, x, o);
+    hidden_tile<F, 1, 2, U, MEET>(j, s, e, own, pair, 1, x, o);
 }
 
 /* R rows at a time. */
@@ -221,8 +204,7 @@ template <class F, int R, int MEET> __global__ __launch_bounds__(PG_GEMV_THREADS
     constexpr int O = outputs_of<F, R, MEET>::O > 2 ? 2 : 1;
     const crew c = find_crew(j, pair);
     for (int i = 0; i < c.n; i += R)
-        hidden_tile<F, R, O, 1, MEET>(j, net_of(j, c.expert), s, pair + i, min(c.n - i, R), j.x,
-                                      (int)blockIdx.x * STRIP);
+        hidden_tile<F, R, O, 1, MEET>(j, s, c.expert, false, pair + i, min(c.n - i, R), j.x, (int)blockIdx.x * STRIP);
 }
 
 /* Hidden values from the sums of gate and up, which stand in memory: where the two differ in format. A warp a strip. */
@@ -233,7 +215,7 @@ static __global__ void activate(const job j, const float *gate, const float *up)
     const int e = j.pick[row * 2 * j.most + pair % j.most];
     if (e < 0) return;
     const int64_t at = (int64_t)pair * j.F + o;
-    put_hidden(j, net_of(j, e), pair, o, o < j.F ? gate[at] : 0.0f, o < j.F ? up[at] : 0.0f);
+    put_hidden(j, e, false, pair, o, o < j.F ? gate[at] : 0.0f, o < j.F ? up[at] : 0.0f);
 }
 
 /* ---- outputs ----------------------------------------------------------------------------------------------------- */

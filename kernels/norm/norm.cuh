@@ -57,7 +57,8 @@ template <int V>
 __device__ __forceinline__ void pg_norm_scale(float *y, const float *x, const float *w, int n, float by, int first,
                                               int step)
 {
-    for (int i = V * first; i < n; i += V * step) pg_floats_put<V>(y + i, pg_norm_take<V>(x + i, w ? w + i : nullptr, by));
+    for (int i = V * first; i < n; i += V * step)
+        pg_floats_put<V>(y + i, pg_norm_take<V>(x + i, w ? w + i : nullptr, by));
 }
 
 /* What a block of WARPS warps multiplies a group of n columns by. Threads that there are too few of are taken in turns.
