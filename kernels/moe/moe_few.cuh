@@ -173,15 +173,16 @@ __device__ __forceinline__ void hidden_tile(const job &j, strip<R> &s, int e, bo
     __syncthreads();
 }
 
-/* A single row, rounded by each block for itself where it is rounded. Blocks behind the row's choices have what
+/* A single row, rounded by each block for itself where it is rounded. OWN: blocks behind the row's choices have what
  * everybody goes through. */
-template <class F, int U, int MEET> __global__ __launch_bounds__(PG_GEMV_THREADS, 2) void hidden_one(const job j)
+template <class F, int U, int MEET, bool OWN>
+__global__ __launch_bounds__(PG_GEMV_THREADS, 2) void hidden_one(const job j)
 {
     PG_SHARED(unsigned char, mem);
     __shared__ strip<1> s;
     pg_let_next();
     pg_wait_before();
-    const bool own = (int)blockIdx.y >= j.most;
+    const bool own = OWN && (int)blockIdx.y >= j.most;
     const int index = (int)blockIdx.y, pair[1] = { own ? 0 : index };
     const int o = (int)(own ? (index - j.most) * gridDim.x + blockIdx.x : blockIdx.x) * STRIP;
     const int e = own ? 0 : j.pick[index];

@@ -7,10 +7,10 @@ extern "C" {
 
 typedef void kernel_fn(const job j);
 
-/* Kernels of a format: for a single row (NULL: none); for some, of which a block has `tile` at a time. Columns of a
- * chunk; outputs a team has. */
+/* Kernels of a format: for a single row (NULL: none), and the same with the shared expert beside the others; for some rows,
+ * of which a block has `tile` at a time. Columns of a chunk; outputs a team has. */
 typedef struct choice {
-    kernel_fn *one, *some;
+    kernel_fn *one, *one_own, *some;
     int chunk, one_outputs, outputs;
 } choice;
 
@@ -20,17 +20,19 @@ enum { ROUNDED, EVEN, ODD };
 template <class F, int R, int MEET> static choice some_of(bool is_output)
 {
     kernel_fn *const some = is_output ? output<F, R, MEET> : hidden<F, R, MEET>;
-    return { NULL, some, F::WIDTH * F::PIECES, outputs_of<F, 1, MEET>::O, outputs_of<F, R, MEET>::O };
+    return { NULL, NULL, some, F::WIDTH * F::PIECES, outputs_of<F, 1, MEET>::O, outputs_of<F, R, MEET>::O };
 }
 
 /* near: how a block that rounds for itself meets its row; U: chunks it has under way. */
 template <class F, int MEET, int NEAR, int U> static choice choice_of(int tile, bool is_output)
 {
+    constexpr int SLIM = F::PIECES == 1 ? U : 1; /* another network takes registers */
     choice k = tile == 2   ? some_of<F, 2, MEET>(is_output)
                : tile == 4 ? some_of<F, 4, MEET>(is_output)
                            : some_of < F,
            F::QUANT || F::WIDTH <= 8 ? 8 : 4, MEET > (is_output);
-    k.one = is_output ? output_one<F, 1, MEET> : hidden_one<F, U, NEAR>;
+    k.one = is_output ? output_one<F, 1, MEET> : hidden_one<F, U, NEAR, false>;
+    k.one_own = is_output ? k.one : hidden_one<F, SLIM, NEAR, true>;
     return k;
 }
 
@@ -286,8 +288,9 @@ int pg_cuda_experts_one(pg_cuda *c, const pg_op *op, const pg_op *shared, const 
     }
     const int strips = (j.F + STRIP - 1) / STRIP, more = (j.own_gate.n + STRIP - 1) / STRIP;
     const int shares = (most + (most + j.own_split) * output.one_outputs) * 4;
-    PG_LAUNCH_EARLY(c, hidden.one, dim3((unsigned)strips, (unsigned)(most + (more + strips - 1) / strips)),
-                    PG_GEMV_THREADS, how_of(c->code, &e->gate[0]) == ROUNDED ? (size_t)pg_rounded_bytes(j.D) : 0, j);
+    PG_LAUNCH_EARLY(c, shared ? hidden.one_own : hidden.one,
+                    dim3((unsigned)strips, (unsigned)(most + (more + strips - 1) / strips)), PG_GEMV_THREADS,
+                    how_of(c->code, &e->gate[0]) == ROUNDED ? (size_t)pg_rounded_bytes(j.D) : 0, j);
     PG_LAUNCH_EARLY(c, output.one, (unsigned)((j.D + output.one_outputs - 1) / output.one_outputs), PG_GEMV_THREADS,
                     (size_t)shares, j);
     pg_cuda_try(c, cudaGetLastError(), "cannot run the experts of one row");
