@@ -80,11 +80,13 @@ typedef struct life {
     int64_t bytes;
 } life;
 
+/* Memory is given away one op after the last one that reads it, so that a backend may run that op together with the
+ * next. */
 static void touch(life *lives, pg_ref r, int32_t first, int32_t last)
 {
     if (r == PG_NO_REF) return;
     if (lives[r].first < 0) lives[r].first = first;
-    if (lives[r].last < last) lives[r].last = last;
+    if (lives[r].last <= last) lives[r].last = last + 1;
 }
 
 static life *find_lives(const pg_plan *p)

@@ -42,6 +42,8 @@ static __device__ __forceinline__ part left_in(const pg_attn_args &a, int64_t ro
 static __global__ void __launch_bounds__(32 * PG_ATTN_GROUPS) fold_parts(const pg_attn_args a)
 {
     __shared__ float top[PG_ATTN_GROUPS], sum[PG_ATTN_GROUPS], acc[PG_ATTN_GROUPS][FOLD_COLUMNS];
+    pg_let_next();
+    pg_wait_before();
     const int row = a.step->n_prefill + a.row0 + blockIdx.z, head = blockIdx.y, group = threadIdx.x / 32,
               lane = threadIdx.x % 32;
     if (row >= a.step->n) return;
@@ -158,8 +160,8 @@ static void attend_decode(pg_cuda *c, const pg_op *op, pg_attn_args *a, int rows
     for (a->row0 = 0; a->row0 < rows; a->row0 += wave) {
         const int n = rows - a->row0 < wave ? rows - a->row0 : wave;
         if (exact || pg_attn_mma_decode(c, a, n)) pg_attn_plain_decode(c, a, n);
-        PG_LAUNCH(fold_parts, dim3((a->dv + FOLD_COLUMNS - 1) / FOLD_COLUMNS, a->heads, n), 32 * PG_ATTN_GROUPS, 0,
-                  c->stream, *a);
+        PG_LAUNCH_EARLY(c, fold_parts, dim3((a->dv + FOLD_COLUMNS - 1) / FOLD_COLUMNS, a->heads, n),
+                        32 * PG_ATTN_GROUPS, 0, *a);
         pg_cuda_try(c, cudaGetLastError(), "folding attention");
     }
 }

@@ -12,6 +12,8 @@
 template <class T, class S, int THREADS> static __global__ void __launch_bounds__(THREADS) decode(const pg_attn_args a)
 {
     PG_SHARED(unsigned char, mem);
+    pg_let_next();
+    pg_wait_before();
     const pg_cuda_step step = *a.step;
     const int row = step.n_prefill + a.row0 + blockIdx.z;
     if (row >= step.n) return;
@@ -264,8 +266,12 @@ static int launch(pg_cuda *c, pg_attn_args *a, int how, int rows)
                     "shared memory of attention"))
         return 0;
     const unsigned items = a->kv_heads * a->parts, tiles = (rows + a->rows_part - 1) / a->rows_part;
-    const dim3 grid = how == DECODE ? dim3(a->slots, items, rows) : dim3(tiles, items);
-    PG_LAUNCH(k->kernel, grid, wm * k->warps * 32, bytes, c->stream, *a);
+    const int is_decode = how == DECODE;
+    const dim3 grid = is_decode ? dim3(a->slots, items, rows) : dim3(tiles, items);
+    if (is_decode)
+        PG_LAUNCH_EARLY(c, k->kernel, grid, wm * k->warps * 32, bytes, *a);
+    else
+        PG_LAUNCH(k->kernel, grid, wm * k->warps * 32, bytes, c->stream, *a);
     pg_cuda_try(c, cudaGetLastError(), "attention");
     return 0;
 }

@@ -328,6 +328,8 @@ static int look_at(pg_cuda_backend *b, char *why, size_t n_why)
     }
     c->n_sm = p.multiProcessorCount;
     c->arch = 10 * p.major + p.minor;
+    const char *no = getenv("PERIGEE_CUDA_PDL");
+    c->early = c->arch >= 90 && !(no && no[0] == '0');
     snprintf(c->base.device, sizeof c->base.device, "cuda:%d", c->device);
     snprintf(c->base.isa, sizeof c->base.isa, "sm_%d %.48s", c->arch, p.name);
     if (c->arch < PG_CUDA_LEAST)

@@ -75,6 +75,7 @@ void pg_store_free(pg_cuda_weights *s);
 typedef struct pg_cuda_graph {
     int32_t rows, longest, steer;
     cudaGraphExec_t exec; /* NULL: run once, not captured yet */
+    size_t nodes;
 } pg_cuda_graph;
 
 enum { PG_CUDA_GRAPHS = 256 };
@@ -84,6 +85,13 @@ typedef struct pg_cuda_seen {
     char *host;
     int32_t fresh; /* of this step */
 } pg_cuda_seen;
+
+/* Ops that may run as one launch, in ascending order; the first stands for the run. */
+enum { PG_FUSED = 16 };
+typedef struct pg_fusion {
+    int32_t kind, n; /* of fuse.cu's table; ops, 0: no run begins here */
+    int32_t op[PG_FUSED];
+} pg_fusion;
 
 typedef struct pg_lanes pg_lanes;
 
@@ -107,6 +115,10 @@ typedef struct pg_cuda_backend {
     pthread_mutex_t lock;    /* of seen: rows are drawn on all lanes */
     pg_cuda_graph graph[PG_CUDA_GRAPHS];
     int n_graph, no_graphs;
+    pg_fusion *fusion;    /* [n_op] */
+    unsigned char *fused; /* [n_op] launched already, together with one before */
+    const pg_ref *asked;  /* [n_asked] values that another device needs */
+    int32_t n_asked;
     int launched_rows; /* rows that the step before was launched for */
     int steer;         /* what pg_cuda_steer_begin said of this step, until it is ended */
 } pg_cuda_backend;
@@ -130,6 +142,15 @@ int pg_step_launch(pg_cuda_backend *b);
 int pg_step_end(pg_cuda_backend *b);
 /* Rows of a bucket that holds n decode rows, at most `most`. */
 int pg_step_bucket(int n, int most);
+
+/* ---- fuse.cu: ops that run as one launch --------------------------------------------------------------------------- */
+
+/* open: in prepare; 0, or -1: no memory. begin: before the ops of a step; run: op i needs no launch of its own, for it has
+ * been launched with others now or before. */
+int pg_fuse_open(pg_cuda_backend *b);
+void pg_fuse_close(pg_cuda_backend *b);
+void pg_fuse_begin(pg_cuda_backend *b);
+int pg_fuse_run(pg_cuda_backend *b, int32_t i);
 
 /* ---- backend.cu --------------------------------------------------------------------------------------------------- */
 

@@ -86,6 +86,7 @@ struct pg_cuda {
     pg_backend base;
     int device, n_sm, arch; /* arch: 80, 86, 89, 90 ... */
     int wgmma;              /* products of many rows may take it: pg_cuda_gemm_open has tried */
+    int early;              /* kernels may begin before the one before them has ended (PG_LAUNCH_EARLY) */
     cudaStream_t stream;    /* all ops of a step */
     cublasLtHandle_t lt;
     void *lt_room; /* cuBLASLt's workspace */
@@ -94,9 +95,11 @@ struct pg_cuda {
     char *arena;   /* device: the plan's values */
     char *scratch; /* device: for the op that is running */
     int64_t scratch_bytes;
+    unsigned *count;          /* device: blocks that are done, of the op that is running; 0 between ops */
     const pg_cuda_step *step; /* device */
     pg_cuda_step now;         /* host's copy of the counts while ops are launched; of a bucket, not of the step */
     int rows, sampled;        /* rows to launch for */
+    int nodes;                /* launches and copies of the graph that ran last; 0: none has */
     int rows_prefill;         /* 0: the step has decode rows only (what graphs are made of) */
     int row0;                 /* rows before those that are launched for: an op that is for decode rows only */
     int32_t expanded;         /* this layer's MLA op has done the rows of the prefill class */

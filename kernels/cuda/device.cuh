@@ -17,6 +17,46 @@
 /* kernel<<<grid, block, bytes of dynamic shared memory, stream>>>(arguments). */
 #define PG_LAUNCH(kernel, grid, block, shared, stream, ...) kernel<<<(grid), (block), (shared), (stream)>>>(__VA_ARGS__)
 
+/* The same on c->stream, for a kernel in which every thread comes to pg_wait_before(): where the device can (c->early), it
+ * may begin while the kernel before it still runs. Until it has waited it reads nothing but weights and the step's counts,
+ * and writes nothing, so whether it did begin early shows in no result.
+ * Source: CUDA programming guide, programmatic dependent launch; sm_90 on. */
+#define PG_LAUNCH_EARLY(c, kernel, grid, block, shared, ...) \
+    pg_launch_early((c)->stream, (c)->early, kernel, (grid), (block), (shared), __VA_ARGS__)
+
+template <class... P, class... A>
+static inline void pg_launch_early(cudaStream_t stream, int early, void (*kernel)(P...), dim3 grid, dim3 block,
+                                   size_t shared, const A &...argument)
+{
+    cudaLaunchAttribute how = {};
+    cudaLaunchConfig_t config = {};
+    how.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    how.val.programmaticStreamSerializationAllowed = 1;
+    config.gridDim = grid;
+    config.blockDim = block;
+    config.dynamicSmemBytes = shared;
+    config.stream = stream;
+    config.attrs = &how;
+    config.numAttrs = early ? 1 : 0;
+    cudaLaunchKernelEx(&config, kernel, argument...);
+}
+
+/* Wait until what the kernels before this one have written is there. */
+__device__ __forceinline__ void pg_wait_before(void)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/* The next kernel may begin once every block has come here; it waits for the end of this one itself. */
+__device__ __forceinline__ void pg_let_next(void)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
 /* The block's dynamic shared memory, as type *name; 16-byte aligned. */
 #define PG_SHARED(type, name)                                  \
     extern __shared__ __align__(16) unsigned char pg_shared[]; \

@@ -113,12 +113,13 @@ int pg_step_open(pg_cuda_backend *b)
 {
     const char *off = getenv("PERIGEE_CUDA_GRAPHS");
     b->no_graphs = off && off[0] == '0';
-    return take_stage(b, FIRST_PAGES) || take_picks(b) ? -1 : 0;
+    return pg_fuse_open(b) || take_stage(b, FIRST_PAGES) || take_picks(b) ? -1 : 0;
 }
 
 void pg_step_close(pg_cuda_backend *b)
 {
     drop_graphs(b);
+    pg_fuse_close(b);
     if (b->stage) cudaFreeHost(b->stage);
     if (b->pick_home) cudaFreeHost(b->pick_home);
     cudaFree(b->stage_device);
@@ -263,9 +264,11 @@ static void launch_rest(pg_cuda_backend *b, const pg_op *op)
 static void launch_ops(pg_cuda_backend *b)
 {
     pg_cuda *c = &b->c;
+    pg_fuse_begin(b);
     for (int32_t i = 0; i < c->code->n_op && !c->error; i++) {
         const pg_op *op = &c->code->op[i];
         if (!c->sampled && op->dst != PG_NO_REF && c->code->value[op->dst].rows == PG_ROWS_SAMPLED) continue;
+        if (pg_fuse_run(b, i)) continue;
         if (op->decode_only && c->expanded)
             launch_rest(b, op);
         else
@@ -295,8 +298,9 @@ static int capture(pg_cuda_backend *b, pg_cuda_graph *g)
         return -1;
     launch_ops(b);
     const cudaError_t e = cudaStreamEndCapture(c->stream, &graph);
-    if (!pg_cuda_try(c, e, "capturing a step"))
-        pg_cuda_try(c, cudaGraphInstantiate(&g->exec, graph, 0), "instantiating a graph");
+    if (!pg_cuda_try(c, e, "capturing a step") &&
+        !pg_cuda_try(c, cudaGraphInstantiate(&g->exec, graph, 0), "instantiating a graph"))
+        pg_cuda_try(c, cudaGraphGetNodes(graph, NULL, &g->nodes), "counting what a graph launches");
     if (graph) cudaGraphDestroy(graph);
     return c->error ? -1 : 0;
 }
@@ -311,10 +315,11 @@ static void run_decode(pg_cuda_backend *b, int steer)
     pg_cuda_graph *g = find_graph(b, c->rows, c->now.longest, steer);
     if (!g) {
         if (b->n_graph == PG_CUDA_GRAPHS) drop_graphs(b);
-        b->graph[b->n_graph++] = { c->rows, c->now.longest, steer, NULL };
+        b->graph[b->n_graph++] = { c->rows, c->now.longest, steer, NULL, 0 };
         launch_ops(b);
     } else if (g->exec || !capture(b, g)) {
         pg_cuda_try(c, cudaGraphLaunch(g->exec, c->stream), "launching a graph");
+        c->nodes = (int)g->nodes;
     }
 }
 

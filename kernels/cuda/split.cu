@@ -155,7 +155,9 @@ int prepare(pg_backend *base, const pg_code *code)
     if (!s->is_cut && cut_for_good(s, code, NULL, 0)) return -1;
     if (find_owners(s, code)) return -1;
     tell_drawn(s);
-    for (const share *p = s->part; p < s->part + s->n; p++) {
+    for (share *p = s->part; p < s->part + s->n; p++) {
+        p->b->asked = p->cut.cross;
+        p->b->n_asked = p->cut.n_cross;
         if (of(p)->ops->prepare(of(p), &p->cut.code)) return fail(s, p);
         base->weight_bytes += of(p)->weight_bytes;
         base->far_bytes += of(p)->far_bytes;

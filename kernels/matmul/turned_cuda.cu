@@ -58,6 +58,8 @@ __global__ __launch_bounds__(PG_GEMV_THREADS) void turned_rows(const job j)
 {
     typedef turned<F, R, LANES> T;
     __shared__ float part[PG_GEMV_WARPS][LANES][T::N];
+    pg_let_next();
+    pg_wait_before();
     const int n_row = pg_step_rows(j.step, j.all), matrix = (int)blockIdx.y, group = (int)blockIdx.x % j.groups;
     if (group * R >= n_row) return;
     const pg_view w = pg_view_of(j.w, matrix);
@@ -90,7 +92,7 @@ template <class F> static void launch(pg_cuda *c, job *j, int batch, int rows, b
     auto *kernel = R == 1 ? turned_rows<F, 1, LANES, true> : turned_rows<F, 4, LANES, true>;
     if constexpr (!F::QUANT)
         if (!even) kernel = R == 1 ? turned_rows<F, 1, LANES, false> : turned_rows<F, 4, LANES, false>;
-    PG_LAUNCH(kernel, grid, PG_GEMV_THREADS, 0, c->stream, *j);
+    PG_LAUNCH_EARLY(c, kernel, grid, PG_GEMV_THREADS, 0, *j);
 }
 
 void pg_cuda_turned(pg_cuda *c, const pg_op *op)

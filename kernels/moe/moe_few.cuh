@@ -38,6 +38,14 @@ typedef struct job {
     const float *bias; /* of down */
     float *to;         /* [pairs][w.n] */
     float *y;          /* [rows][D] */
+    /* of a single row: a network that every row goes through, as one more choice; its hidden values; warps an output of
+     * its down; y = add + add_scale * (sum of choices + own_scale * own output), add NULL: none */
+    pg_stack own_gate, own_up, own_down; /* own_down.n 0: there is none */
+    pg_rounded own_h8;
+    float *own_h;
+    int32_t own_split;
+    float own_scale, add_scale;
+    const float *add;
 } job;
 
 /* Outputs that a team has at a time, of R rows: as many as there are registers for. */
@@ -108,36 +116,41 @@ __device__ __forceinline__ void round_lane(const pg_rounded &y, int64_t at, floa
     if (lane % 16 == 0) y.s[(at + lane) / 16] = d * (float)sum;
 }
 
-/* The hidden value of column o from its sums of gate and of up; a warp has 32 of them. */
-__device__ __forceinline__ void put_hidden(const job &j, int e, int pair, int o, float g, float u)
+/* The hidden value of column o from its sums of gate and of up; a warp has 32 of them. own: of the network that every row
+ * goes through, else of expert e. */
+__device__ __forceinline__ void put_hidden(const job &j, int e, bool own, int pair, int o, float g, float u)
 {
-    if (o < j.F) {
-        if (j.gate_bias) g += j.gate_bias[e * j.F + o];
-        if (j.up_bias) u += j.up_bias[e * j.F + o];
+    const int F = own ? j.own_gate.n : j.F;
+    if (o < F && !own) {
+        if (j.gate_bias) g += j.gate_bias[e * F + o];
+        if (j.up_bias) u += j.up_bias[e * F + o];
     }
     const float h = pg_glu_one(g, u, j.glu, j.limit);
     if (j.rounds_h)
-        round_lane(j.h8, (int64_t)pair * j.F + o / STRIP * STRIP, h); /* F is a multiple of 32 then */
-    else if (o < j.F)
-        j.h[(int64_t)pair * j.F + o] = h;
+        round_lane(own ? j.own_h8 : j.h8, (int64_t)pair * F + o / STRIP * STRIP, h); /* F is a multiple of 32 then */
+    else if (o < F)
+        (own ? j.own_h : j.h)[(int64_t)pair * F + o] = h;
 }
 
-/* What becomes of a strip's sums: a warp has a row, a lane a column. */
+/* What becomes of a strip's sums: a warp has a row, a lane a column, the first of them o0. */
 template <int R>
-__device__ __forceinline__ void finish_strip(const job &j, const strip<R> &s, int e, const int *pair, int n)
+__device__ __forceinline__ void finish_strip(const job &j, const strip<R> &s, int e, bool own, const int *pair, int n,
+                                             int o0)
 {
     const int r = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
     if (r >= n) return;
     float g = 0, u = 0;
     for (int w = 0; w < j.split; w++) g += s.sum[w][r][0][lane], u += s.sum[w][r][1][lane];
-    put_hidden(j, e, pair[r], (int)blockIdx.x * STRIP + lane, g, u);
+    put_hidden(j, e, own, pair[r], o0 + lane, g, u);
 }
 
-/* Rows pair[0 .. n - 1], n <= R, of expert e. O outputs of gate and of up a team. */
+/* Rows pair[0 .. n - 1], n <= R, of expert e; hidden values from first_o on. O outputs of gate and of up a team. */
 template <class F, int R, int O, int U, int MEET>
-__device__ __forceinline__ void hidden_tile(const job &j, strip<R> &s, int e, const int *pair, int n, const pg_in &x)
+__device__ __forceinline__ void hidden_tile(const job &j, strip<R> &s, int e, bool own, const int *pair, int n,
+                                            const pg_in &x, int first_o)
 {
-    const pg_view w[2] = { pg_view_of(j.gate, e), pg_view_of(j.up, e) };
+    const pg_view w[2] = { own ? pg_view_of(j.own_gate, 0) : pg_view_of(j.gate, e),
+                           own ? pg_view_of(j.own_up, 0) : pg_view_of(j.up, e) };
     const int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, teams = PG_GEMV_WARPS / j.split;
     const int chunks = pg_chunks<F>(j.D), step = 32 * j.split, first = warp % j.split * 32 + lane;
     int at[R];
@@ -146,7 +159,7 @@ __device__ __forceinline__ void hidden_tile(const job &j, strip<R> &s, int e, co
     for (int o0 = warp / j.split * O; o0 < STRIP; o0 += teams * O) {
         int row[2 * O];
 #pragma unroll
-        for (int o = 0; o < O; o++) row[o] = row[O + o] = min((int)blockIdx.x * STRIP + o0 + o, j.F - 1);
+        for (int o = 0; o < O; o++) row[o] = row[O + o] = min(first_o + o0 + o, (own ? j.own_gate.n : j.F) - 1);
         pg_ahead<F, 2 * O, U, MEET> now;
         now.load(w, row, first, step, chunks);
         float sum[R * 2 * O] = {};
@@ -156,24 +169,32 @@ __device__ __forceinline__ void hidden_tile(const job &j, strip<R> &s, int e, co
         if (lane * (R * 2 * O) % 32 == 0) s.sum[warp % j.split][v / (2 * O)][v / O % 2][o0 + v % O] = sum[0];
     }
     __syncthreads();
-    finish_strip<R>(j, s, e, pair, n);
+    finish_strip<R>(j, s, e, own, pair, n, first_o);
     __syncthreads();
 }
 
-/* A single row, rounded by each block for itself where it is rounded. */
-template <class F, int U, int MEET> __global__ __launch_bounds__(PG_GEMV_THREADS, 2) void hidden_one(const job j)
+/* A single row, rounded by each block for itself where it is rounded. OWN: blocks behind the row's choices have what
+ * everybody goes through. */
+template <class F, int U, int MEET, bool OWN>
+__global__ __launch_bounds__(PG_GEMV_THREADS, 2) void hidden_one(const job j)
 {
     PG_SHARED(unsigned char, mem);
     __shared__ strip<1> s;
-    const int pair[1] = { (int)blockIdx.y }, e = j.pick[blockIdx.y];
+    pg_let_next();
+    pg_wait_before();
+    const bool own = OWN && (int)blockIdx.y >= j.most;
+    const int index = (int)blockIdx.y, pair[1] = { own ? 0 : index };
+    const int o = (int)(own ? (index - j.most) * gridDim.x + blockIdx.x : blockIdx.x) * STRIP;
+    const int e = own ? 0 : j.pick[index];
     if (e < 0 || pg_step_rows(j.step, j.all) < 1) return;
+    if (own && o >= j.own_gate.n) return;
     pg_in x = j.x;
     if (MEET == PG_MEET_NEAR) {
         x.q = pg_rounded_at(mem, j.D);
         pg_round_row(x.q, 0, j.x.f, j.D);
         __syncthreads();
     }
-    hidden_tile<F, 1, 2, U, MEET>(j, s, e, pair, 1, x);
+    hidden_tile<F, 1, 2, U, MEET>(j, s, e, own, pair, 1, x, o);
 }
 
 /* R rows at a time. */
@@ -183,7 +204,8 @@ template <class F, int R, int MEET> __global__ __launch_bounds__(PG_GEMV_THREADS
     __shared__ strip<R> s;
     constexpr int O = outputs_of<F, R, MEET>::O > 2 ? 2 : 1;
     const crew c = find_crew(j, pair);
-    for (int i = 0; i < c.n; i += R) hidden_tile<F, R, O, 1, MEET>(j, s, c.expert, pair + i, min(c.n - i, R), j.x);
+    for (int i = 0; i < c.n; i += R)
+        hidden_tile<F, R, O, 1, MEET>(j, s, c.expert, false, pair + i, min(c.n - i, R), j.x, (int)blockIdx.x * STRIP);
 }
 
 /* Hidden values from the sums of gate and up, which stand in memory: where the two differ in format. A warp a strip. */
@@ -194,7 +216,7 @@ static __global__ void activate(const job j, const float *gate, const float *up)
     const int e = j.pick[row * 2 * j.most + pair % j.most];
     if (e < 0) return;
     const int64_t at = (int64_t)pair * j.F + o;
-    put_hidden(j, e, pair, o, o < j.F ? gate[at] : 0.0f, o < j.F ? up[at] : 0.0f);
+    put_hidden(j, e, false, pair, o, o < j.F ? gate[at] : 0.0f, o < j.F ? up[at] : 0.0f);
 }
 
 /* ---- outputs ----------------------------------------------------------------------------------------------------- */
@@ -284,26 +306,53 @@ static __global__ void combine(const job j)
     j.y[(int64_t)r * j.D + o] = sum;
 }
 
-/* A single row: warps have its choices, and the shares meet in the block. Only where one warp has an output. */
+/* O outputs from o0 on of a single row's choice i, or of a part of what everybody goes through: the sums, value v in lane
+ * v * 32 / O. */
+template <class F, int O, int U, int MEET>
+__device__ __forceinline__ float sum_one(const job &j, int e, int i, int o0, bool own)
+{
+    const pg_view w[1] = { own ? pg_view_of(j.own_down, 0) : pg_view_of(j.w, e) };
+    const int lane = (int)threadIdx.x % 32, split = own ? j.own_split : 1, first = own ? i * 32 + lane : lane;
+    const int chunks = pg_chunks<F>(w[0].k), step = 32 * split, at[1] = { own ? 0 : i * w[0].k };
+    pg_in in = j.in;
+    if (own) in.q = j.own_h8, in.f = j.own_h;
+    int row[O];
+#pragma unroll
+    for (int o = 0; o < O; o++) row[o] = min(o0 + o, j.w.n - 1);
+    pg_ahead<F, O, U, MEET> now;
+    now.load(w, row, first, step, chunks);
+    float sum[O] = {};
+    pg_dot_rows<F, 1, O, U, MEET>(sum, now, w, row, first, step, chunks, in, at);
+    pg_warp_fold<O>(sum);
+    return sum[0];
+}
+
+/* A single row: warps have its choices and the parts of what everybody goes through, which come first, and all meet in the
+ * block. Only where one warp has an output of a choice. */
 template <class F, int U, int MEET> __global__ __launch_bounds__(PG_GEMV_THREADS, 2) void output_one(const job j)
 {
-    PG_SHARED(int, order); /* [most], then the shares: floats [most][O] */
-    __shared__ team_sums unused;
+    PG_SHARED(int, order); /* [most], then the shares: floats [most + own_split][O] */
     constexpr int O = outputs_of<F, 1, MEET>::O;
-    float *const share = reinterpret_cast<float *>(order + j.most);
-    const int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, o0 = (int)blockIdx.x * O;
+    float *const share = reinterpret_cast<float *>(order + j.most), *const own = share + j.most * O;
+    const int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, o0 = (int)blockIdx.x * O, v = lane * O / 32;
+    pg_let_next();
+    pg_wait_before();
     if (pg_step_rows(j.step, j.all) < 1) return;
-    for (int i = warp; i < j.most; i += PG_GEMV_WARPS) {
-        const int e = j.pick[i], pair[1] = { i }, v = lane * O / 32;
+    for (int task = warp; task < j.own_split + j.most; task += PG_GEMV_WARPS) {
+        const bool is_own = task < j.own_split;
+        const int i = is_own ? task : task - j.own_split, e = is_own ? 0 : j.pick[i];
         if (e < 0) break;
-        const float total = sum_tile<F, 1, O, U, MEET>(j, unused, e, pair, 1, o0, 1);
-        if (lane * O % 32 == 0) share[i * O + v] = share_of(j, e, i, min(o0 + v, j.D - 1), total);
+        const float total = sum_one<F, O, U, MEET>(j, e, i, o0, is_own);
+        if (lane * O % 32 == 0)
+            (is_own ? own : share)[i * O + v] = is_own ? total : share_of(j, e, i, min(o0 + v, j.D - 1), total);
     }
     const int n = sort_choices(j.pick, j.most, order), o = (int)threadIdx.x;
     if (o >= O || o0 + o >= j.D) return;
-    float sum = 0;
+    float sum = 0, all = 0;
     for (int i = 0; i < n; i++) sum = pg_add(sum, share[order[i] * O + o]);
-    j.y[o0 + o] = sum;
+    for (int i = 0; i < j.own_split; i++) all = i ? all + own[i * O + o] : own[o];
+    if (j.own_split) sum = pg_add(sum, pg_mul(j.own_scale, all));
+    j.y[o0 + o] = j.add ? pg_add(j.add[o0 + o], pg_mul(j.add_scale, sum)) : sum;
 }
 
 #endif

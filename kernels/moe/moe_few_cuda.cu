@@ -1,4 +1,5 @@
 /* moe_few_cuda: EXPERTS for few rows: which kernels (moe_few.cuh), and their launches. Many rows: moe_many_cuda.cu. */
+#include "../cuda/fuse.cuh"
 #include "moe_few.cuh"
 extern "C" {
 #include "../unpack/blocks.h"
@@ -6,10 +7,10 @@ extern "C" {
 
 typedef void kernel_fn(const job j);
 
-/* Kernels of a format: for a single row (NULL: none); for some, of which a block has `tile` at a time. Columns of a
- * chunk; outputs a team has. */
+/* Kernels of a format: for a single row (NULL: none), and the same with the shared expert beside the others; for some rows,
+ * of which a block has `tile` at a time. Columns of a chunk; outputs a team has. */
 typedef struct choice {
-    kernel_fn *one, *some;
+    kernel_fn *one, *one_own, *some;
     int chunk, one_outputs, outputs;
 } choice;
 
@@ -19,17 +20,19 @@ enum { ROUNDED, EVEN, ODD };
 template <class F, int R, int MEET> static choice some_of(bool is_output)
 {
     kernel_fn *const some = is_output ? output<F, R, MEET> : hidden<F, R, MEET>;
-    return { NULL, some, F::WIDTH * F::PIECES, outputs_of<F, 1, MEET>::O, outputs_of<F, R, MEET>::O };
+    return { NULL, NULL, some, F::WIDTH * F::PIECES, outputs_of<F, 1, MEET>::O, outputs_of<F, R, MEET>::O };
 }
 
 /* near: how a block that rounds for itself meets its row; U: chunks it has under way. */
 template <class F, int MEET, int NEAR, int U> static choice choice_of(int tile, bool is_output)
 {
+    constexpr int SLIM = F::PIECES == 1 ? U : 1; /* another network takes registers */
     choice k = tile == 2   ? some_of<F, 2, MEET>(is_output)
                : tile == 4 ? some_of<F, 4, MEET>(is_output)
                            : some_of < F,
            F::QUANT || F::WIDTH <= 8 ? 8 : 4, MEET > (is_output);
-    k.one = is_output ? output_one<F, 1, MEET> : hidden_one<F, U, NEAR>;
+    k.one = is_output ? output_one<F, 1, MEET> : hidden_one<F, U, NEAR, false>;
+    k.one_own = is_output ? k.one : hidden_one<F, SLIM, NEAR, true>;
     return k;
 }
 
@@ -141,7 +144,7 @@ static void make_hidden(pg_cuda *c, job *j, const pg_experts *e, const room &m, 
     const choice k = choose(pg_cuda_type_of(c, e->gate), how, tile_of(e, rows), false);
     j->split = pg_gemv_split(2 * (int64_t)j->F * e->n_used, (j->D + k.chunk - 1) / k.chunk);
     if (rows == 1 && k.one && own <= PG_SHARED_MOST) {
-        PG_LAUNCH(k.one, dim3(strips, (unsigned)j->most), PG_GEMV_THREADS, how == ROUNDED ? own : 0, c->stream, *j);
+        PG_LAUNCH_EARLY(c, k.one, dim3(strips, (unsigned)j->most), PG_GEMV_THREADS, how == ROUNDED ? own : 0, *j);
         return;
     }
     if (how == ROUNDED) round_rows(c, j, m.x, rows);
@@ -178,20 +181,17 @@ static void make_output(pg_cuda *c, job *j, const pg_experts *e, const room &m, 
     j->bias = pg_cuda_vector_of(c, e->down_bias);
     j->to = reinterpret_cast<float *>(m.share);
     if (rows == 1 && k.one && pg_gemv_split((int64_t)j->D * e->n_used, chunks) == 1 && shares <= PG_SHARED_MOST) {
-        PG_LAUNCH(k.one, (unsigned)((j->D + k.one_outputs - 1) / k.one_outputs), PG_GEMV_THREADS, shares, c->stream,
-                  *j);
+        PG_LAUNCH_EARLY(c, k.one, (unsigned)((j->D + k.one_outputs - 1) / k.one_outputs), PG_GEMV_THREADS, shares, *j);
         return;
     }
     multiply(c, j, e, k, rows);
     PG_LAUNCH(combine, dim3((unsigned)((j->D + 255) / 256), (unsigned)rows), 256, order, c->stream, *j);
 }
 
-void pg_cuda_experts_few(pg_cuda *c, const pg_op *op)
+static job job_of(const pg_cuda *c, const pg_op *op, const room &m, int rows)
 {
     const pg_experts *e = op->a.experts.experts;
-    const int rows = pg_cuda_rows(c, op->src[0]);
     job j = {};
-    if (rows == 0) return;
     j.all = pg_cuda_is_all(c, op->src[0]);
     j.step = c->step;
     j.D = e->n_embd;
@@ -199,7 +199,6 @@ void pg_cuda_experts_few(pg_cuda *c, const pg_op *op)
     j.most = pg_cuda_width(c, op->src[1]) / 2;
     j.glu = e->glu;
     j.limit = e->limit;
-    const room m = lay_out(c->scratch, c->code, e, rows, j.most);
     j.gate = pg_stack_of(pg_cuda_weight_of(c, e->gate));
     j.up = pg_stack_of(pg_cuda_weight_of(c, e->up));
     j.gate_bias = pg_cuda_vector_of(c, e->gate_bias);
@@ -211,7 +210,89 @@ void pg_cuda_experts_few(pg_cuda *c, const pg_op *op)
     j.h = reinterpret_cast<float *>(m.h);
     if (j.rounds_h) j.h8 = pg_rounded_at(m.h, (int64_t)rows * j.most * j.F);
     j.by_choice = rows * j.most <= e->n_expert;
+    return j;
+}
+
+void pg_cuda_experts_few(pg_cuda *c, const pg_op *op)
+{
+    const pg_experts *e = op->a.experts.experts;
+    const int rows = pg_cuda_rows(c, op->src[0]);
+    if (rows == 0) return;
+    const room m = lay_out(c->scratch, c->code, e, rows, pg_cuda_width(c, op->src[1]) / 2);
+    job j = job_of(c, op, m, rows);
     apart(e) ? make_hidden_apart(c, &j, e, m, rows) : make_hidden(c, &j, e, m, rows);
     make_output(c, &j, e, m, rows);
     pg_cuda_try(c, cudaGetLastError(), "cannot run the experts of few rows");
+}
+
+/* ---- a single row, and what stands behind the op ------------------------------------------------------------------ */
+
+/* The kernels of both passes; 0, or -1: they are not for this op. */
+static int choose_one(const pg_cuda *c, const pg_experts *e, int most, choice *hidden, choice *output)
+{
+    if (apart(e) || pg_rounded_bytes(e->n_embd) > PG_SHARED_MOST) return -1;
+    *hidden = choose(pg_cuda_type_of(c, e->gate), how_of(c->code, &e->gate[0]), 2, false);
+    *output = choose(pg_cuda_type_of(c, e->down), how_of(c->code, &e->down[0]), 2, true);
+    if (!hidden->one || !output->one) return -1;
+    const int chunks = (e->n_ff + output->chunk - 1) / output->chunk;
+    const int shares = (most + PG_GEMV_WARPS) * output->one_outputs + most;
+    return pg_gemv_split((int64_t)e->n_embd * e->n_used, chunks) > 1 || shares * 4 > PG_SHARED_MOST ? -1 : 0;
+}
+
+static int same_form(const pg_cuda *c, const pg_tensor *a, const pg_tensor *b)
+{
+    return pg_cuda_type_of(c, a) == pg_cuda_type_of(c, b) && how_of(c->code, a) == how_of(c->code, b);
+}
+
+/* The shared expert joins as one more choice, if its matrices are of the kind that the experts' are, and are shared out
+ * as MATMUL would. */
+static int join_shared(const pg_cuda *c, job *j, const pg_experts *e, const pg_op *shared, const choice &hidden,
+                       const choice &output, char *mem)
+{
+    const pg_op *gate = shared, *up = shared + 1, *glu = shared + 2, *down = shared + 3, *both = shared + 4;
+    const int F = (int)gate->w->shape[1], chunks = (j->D + hidden.chunk - 1) / hidden.chunk;
+    if (!same_form(c, gate->w, e->gate) || !same_form(c, up->w, e->up) || !same_form(c, down->w, e->down)) return -1;
+    if (glu->a.glu.kind != e->glu || glu->a.glu.limit != e->limit) return -1;
+    if (pg_gemv_split(2 * (int64_t)F, chunks) != j->split) return -1;
+    j->own_gate = pg_stack_of(pg_cuda_weight_of(c, gate->w));
+    j->own_up = pg_stack_of(pg_cuda_weight_of(c, up->w));
+    j->own_down = pg_stack_of(pg_cuda_weight_of(c, down->w));
+    j->own_h = reinterpret_cast<float *>(mem);
+    if (j->rounds_h) j->own_h8 = pg_rounded_at(mem, F);
+    j->own_split = pg_gemv_split(j->D, (F + output.chunk - 1) / output.chunk);
+    j->own_scale = both->a.add.scale;
+    j->y = pg_cuda_value(c, both->dst);
+    return 0;
+}
+
+int pg_cuda_experts_one(pg_cuda *c, const pg_op *op, const pg_op *shared, const pg_op *add)
+{
+    const pg_experts *e = op->a.experts.experts;
+    const int most = pg_cuda_width(c, op->src[1]) / 2;
+    choice hidden, output;
+    if (pg_cuda_rows(c, op->src[0]) != 1 || choose_one(c, e, most, &hidden, &output)) return -1;
+    const room m = lay_out(c->scratch, c->code, e, 1, most);
+    if (shared && m.bytes + 4 * shared->w->shape[1] > c->scratch_bytes) return -1;
+    job j = job_of(c, op, m, 1);
+    j.split = pg_gemv_split(2 * (int64_t)j.F * e->n_used, (j.D + hidden.chunk - 1) / hidden.chunk);
+    j.w = pg_stack_of(pg_cuda_weight_of(c, e->down));
+    j.in.q = j.h8;
+    j.in.f = j.h;
+    j.weighs = 1;
+    j.bias = pg_cuda_vector_of(c, e->down_bias);
+    if (shared && join_shared(c, &j, e, shared, hidden, output, c->scratch + m.bytes)) return -1;
+    if (add) {
+        j.add = pg_cuda_value(c, add->src[0]);
+        j.add_scale = add->a.add.scale;
+        j.y = pg_cuda_value(c, add->dst);
+    }
+    const int strips = (j.F + STRIP - 1) / STRIP, more = (j.own_gate.n + STRIP - 1) / STRIP;
+    const int shares = (most + (most + j.own_split) * output.one_outputs) * 4;
+    PG_LAUNCH_EARLY(c, shared ? hidden.one_own : hidden.one,
+                    dim3((unsigned)strips, (unsigned)(most + (more + strips - 1) / strips)), PG_GEMV_THREADS,
+                    how_of(c->code, &e->gate[0]) == ROUNDED ? (size_t)pg_rounded_bytes(j.D) : 0, j);
+    PG_LAUNCH_EARLY(c, output.one, (unsigned)((j.D + output.one_outputs - 1) / output.one_outputs), PG_GEMV_THREADS,
+                    (size_t)shares, j);
+    pg_cuda_try(c, cudaGetLastError(), "cannot run the experts of one row");
+    return 0;
 }

@@ -1,11 +1,9 @@
 /* norm_cuda.cu: root mean square norm of groups of columns (a row, a head, MLA's latent). A block takes a group of a long
  * row, a warp one of a short row. The group is read twice, the second time out of the first cache; each thread writes what
  * it alone has read, so the op may work in place. Differs from norm.h in the order of the sum only. */
-#include "../cuda/rows.cuh"
+#include "norm.cuh"
 
-#include <math.h>
-
-enum { SHORT = 512, WARPS = 4, MOST = 512 }; /* columns that a warp takes; warps of a block then; threads otherwise */
+enum { WARPS = 4 }; /* of a block with short groups */
 
 struct view {
     const pg_cuda_step *step;
@@ -15,55 +13,28 @@ struct view {
     float eps;
 };
 
-template <int V> __device__ __forceinline__ float squares(const float *x, int n, int first, int step)
-{
-    float sum = 0;
-    for (int i = V * first; i < n; i += V * step) {
-        const pg_floats<V> a = pg_floats_at<V>(x + i);
-#pragma unroll
-        for (int k = 0; k < V; k++) sum = fmaf(a.x[k], a.x[k], sum);
-    }
-    return sum;
-}
-
-template <int V>
-__device__ __forceinline__ void scale(float *y, const float *x, const float *w, int n, float r, int first, int step)
-{
-    for (int i = V * first; i < n; i += V * step) {
-        pg_floats<V> a = pg_floats_at<V>(x + i);
-#pragma unroll
-        for (int k = 0; k < V; k++) a.x[k] *= r;
-        if (w) {
-            const pg_floats<V> b = pg_floats_at<V>(w + i);
-#pragma unroll
-            for (int k = 0; k < V; k++) a.x[k] *= b.x[k];
-        }
-        pg_floats_put<V>(y + i, a);
-    }
-}
-
 template <int V> static __global__ void norm_short(view v)
 {
     const int lane = threadIdx.x % 32, g = blockIdx.x * WARPS + threadIdx.x / 32;
     const int r = g / v.count, at = (g - r * v.count) * v.n;
     if (r >= pg_step_rows(v.step, v.all)) return;
     const float *x = v.x + (int64_t)r * v.x_step + at;
-    const float sum = pg_warp_sum(squares<V>(x, v.n, lane, 32));
-    scale<V>(v.y + (int64_t)r * v.y_step + at, x, v.w, v.n, 1.0f / sqrtf(sum / (float)v.n + v.eps), lane, 32);
+    const float sum = pg_warp_sum(pg_norm_squares<V>(x, v.n, lane, 32));
+    pg_norm_scale<V>(v.y + (int64_t)r * v.y_step + at, x, v.w, v.n, pg_norm_by(sum, v.n, v.eps), lane, 32);
 }
 
 template <int V> static __global__ void norm_long(view v)
 {
-    __shared__ float part[MOST / 32];
+    __shared__ float part[PG_NORM_MOST / 32];
     const int t = threadIdx.x, n = blockDim.x, r = blockIdx.x / v.count, at = (blockIdx.x - r * v.count) * v.n;
     if (r >= pg_step_rows(v.step, v.all)) return;
     const float *x = v.x + (int64_t)r * v.x_step + at;
-    const float mine = pg_warp_sum(squares<V>(x, v.n, t, n));
+    const float mine = pg_warp_sum(pg_norm_squares<V>(x, v.n, t, n));
     if (t % 32 == 0) part[t / 32] = mine;
     __syncthreads();
     float sum = 0;
     for (int i = 0; i < n / 32; i++) sum += part[i];
-    scale<V>(v.y + (int64_t)r * v.y_step + at, x, v.w, v.n, 1.0f / sqrtf(sum / (float)v.n + v.eps), t, n);
+    pg_norm_scale<V>(v.y + (int64_t)r * v.y_step + at, x, v.w, v.n, pg_norm_by(sum, v.n, v.eps), t, n);
 }
 
 void pg_cuda_norm(pg_cuda *c, const pg_op *op)
@@ -80,13 +51,12 @@ void pg_cuda_norm(pg_cuda *c, const pg_op *op)
     v.count = op->a.norm.count;
     v.eps = op->a.norm.eps;
     const int groups = v.count * pg_cuda_rows(c, op->src[0]);
-    const bool four = pg_by_four(v.n, v.x_step, v.y_step) && ((uintptr_t)v.w & 15) == 0;
-    if (v.n <= SHORT) {
+    const bool four = pg_norm_by_four(v.n, v.x_step, v.y_step, v.w);
+    if (v.n <= PG_NORM_SHORT) {
         void (*const kernel)(view) = four ? norm_short<4> : norm_short<1>;
         PG_LAUNCH(kernel, (groups + WARPS - 1) / WARPS, 32 * WARPS, 0, c->stream, v);
     } else {
         void (*const kernel)(view) = four ? norm_long<4> : norm_long<1>;
-        const int threads = (v.n / 4 + 31) / 32 * 32;
-        PG_LAUNCH(kernel, groups, threads < MOST ? threads : (int)MOST, 0, c->stream, v);
+        PG_LAUNCH(kernel, groups, pg_norm_threads(v.n), 0, c->stream, v);
     }
 }

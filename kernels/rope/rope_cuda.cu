@@ -1,5 +1,7 @@
 /* rope_cuda.cu: rotary position embedding: ANGLES once a step, ROPE in place. Same bits as the CPU's, but for the last one
  * of a cosine or sine: products and differences are rounded one by one. */
+#include "rope.cuh"
+
 #include "../cuda/rows.cuh"
 
 #include <math.h>
@@ -31,13 +33,6 @@ struct view {
     int angle_step, x_step, heads, head_step, half;
 };
 
-__device__ __forceinline__ void rotate(float &a, float &b, float cosine, float sine)
-{
-    const float re = __fsub_rn(__fmul_rn(a, cosine), __fmul_rn(b, sine));
-    b = __fadd_rn(__fmul_rn(a, sine), __fmul_rn(b, cosine));
-    a = re;
-}
-
 /* V pairs of a head: columns i and half + i. */
 template <int V> static __global__ void rope_halves(view v)
 {
@@ -48,7 +43,7 @@ template <int V> static __global__ void rope_halves(view v)
     const pg_floats<V> cosine = pg_floats_at<V>(angle), sine = pg_floats_at<V>(angle + v.half);
     pg_floats<V> a = pg_floats_at<V>(x), b = pg_floats_at<V>(x + v.half);
 #pragma unroll
-    for (int k = 0; k < V; k++) rotate(a.x[k], b.x[k], cosine.x[k], sine.x[k]);
+    for (int k = 0; k < V; k++) pg_rotate(a.x[k], b.x[k], cosine.x[k], sine.x[k]);
     pg_floats_put<V>(x, a);
     pg_floats_put<V>(x + v.half, b);
 }
@@ -62,12 +57,12 @@ template <int V> static __global__ void rope_pairs(view v)
     float *x = v.x + (int64_t)r * v.x_step + (int64_t)h * v.head_step + 2 * i;
     const float *angle = v.angles + (int64_t)r * v.angle_step + i;
     if constexpr (V == 1) {
-        rotate(x[0], x[1], angle[0], angle[v.half]);
+        pg_rotate(x[0], x[1], angle[0], angle[v.half]);
     } else {
         pg_floats<V> a = pg_floats_at<V>(x);
         const pg_floats<PAIRS> cosine = pg_floats_at<PAIRS>(angle), sine = pg_floats_at<PAIRS>(angle + v.half);
 #pragma unroll
-        for (int k = 0; k < PAIRS; k++) rotate(a.x[2 * k], a.x[2 * k + 1], cosine.x[k], sine.x[k]);
+        for (int k = 0; k < PAIRS; k++) pg_rotate(a.x[2 * k], a.x[2 * k + 1], cosine.x[k], sine.x[k]);
         pg_floats_put<V>(x, a);
     }
 }

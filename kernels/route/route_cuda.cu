@@ -2,6 +2,7 @@
  * are steered. Where rows have capacities, which count choices in the order of the rows, it takes three launches: all rows
  * choose as if there were none; one warp walks along those that have one and lets them choose again where somebody is full;
  * then these get their weights. */
+#include "../cuda/fuse.cuh"
 #include "steer.cuh"
 
 enum { WARPS = 4 };                            /* rows of a block */
@@ -119,6 +120,8 @@ __device__ __forceinline__ void weigh_row(const job &j, const pg_choice &c, int 
 template <int BY, int FOR> __global__ void route_rows(job j)
 {
     PG_SHARED(float, words);
+    pg_let_next();
+    pg_wait_before();
     const int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, n_warp = (int)blockDim.x / 32;
     const int task = (int)blockIdx.x * n_warp + warp, n = pg_step_rows(j.step, j.all);
     const pg_choice c = pg_choice_at(j.r, words + warp * j.words, BY != PG_BY_NOBODY);
@@ -217,8 +220,8 @@ static int warps_of(const job *j, int rows)
 template <int BY, int FOR> static void launch(pg_cuda *c, const job *j, int rows)
 {
     const int warps = warps_of(j, rows), many = BY != PG_BY_NOBODY && rows > PG_STEER_TASKS;
-    PG_LAUNCH((route_rows<BY, FOR>), many ? PG_STEER_TASKS / warps : (rows + warps - 1) / warps, 32 * warps,
-              (size_t)(warps * j->words) * sizeof(float), c->stream, *j);
+    PG_LAUNCH_EARLY(c, (route_rows<BY, FOR>), many ? PG_STEER_TASKS / warps : (rows + warps - 1) / warps, 32 * warps,
+                    (size_t)(warps * j->words) * sizeof(float), *j);
 }
 
 template <int BY> static void launch_steered(pg_cuda *c, const job *j, int rows, int with_limits)
@@ -230,6 +233,11 @@ template <int BY> static void launch_steered(pg_cuda *c, const job *j, int rows,
     launch<BY, WITH_LIMITS>(c, j, rows);
     PG_LAUNCH((walk_rows<BY>), 1, 32, (size_t)(j->words + j->r.n_expert) * sizeof(float), c->stream, *j);
     launch<BY, AFTERWARDS>(c, j, rows);
+}
+
+int pg_cuda_is_steered(const pg_cuda *c)
+{
+    return c->steer && c->steer->by != PG_BY_NOBODY;
 }
 
 void pg_cuda_route(pg_cuda *c, const pg_op *op)

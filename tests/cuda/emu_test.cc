@@ -405,6 +405,12 @@ static __global__ void beyond_global(int *y)
 {
     y[1024 + threadIdx.x] = 1;
 }
+static __global__ void hasty(int *y)
+{
+    pg_emu_waited(false); /* as a kernel begins that may begin early */
+    if (threadIdx.x != 5) pg_wait_before();
+    y[threadIdx.x] = 1;
+}
 static __global__ void askew(int *y)
 {
     const int4 x = __ldg((const int4 *)(y + 1));
@@ -469,6 +475,7 @@ int main(void)
     dies(some_at_the_barrier, "some_at_the_barrier", "no thread can go on");
     dies(beyond_shared, "beyond_shared", "shared memory");
     dies(beyond_global, "beyond_global", "behind an allocation");
+    dies(hasty, "hasty", "has not waited");
     dies(askew, "askew", "not aligned");
     return check_done("emu_test");
 }

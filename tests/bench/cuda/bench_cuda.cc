@@ -138,6 +138,7 @@ struct engine {
     pg_plan *plan;
     pg_kv kv;
     int n_seq, per_seq; /* sequences; pages of each */
+    int layers;
     std::vector<std::vector<int32_t>> pages;
 };
 
@@ -266,7 +267,10 @@ static double decode(engine *e, const char *how, int n)
         const double t = step(e, 0, n, 1, size.context + i, 0);
         if (i >= 8) seconds.push_back(t); /* the first ones make graphs */
     }
-    return line(e, name, median(seconds), n, n, size.context + size.room / 4, 0);
+    const double t = line(e, name, median(seconds), n, n, size.context + size.room / 4, 0);
+    const int nodes = reinterpret_cast<const pg_cuda *>(e->b)->nodes;
+    printf("%26s %d launches and copies, %.1f a layer\n", "", nodes, (double)nodes / e->layers);
+    return t;
 }
 
 static double prefill(engine *e, const char *how, int rows)
@@ -387,6 +391,7 @@ static void bench(const shape *s, pg_dtype type)
     if (pg_plan_build(m, size.rows, size.decode, size.decode, 0, &plan, &err) < 0) die("the plan", err.text);
     const double start = now();
     open_engine(&e, &plan, size.decode, size.context + size.room);
+    e.layers = s->layers;
     printf("\n%s-shaped, %s: %.2f GB of weights on %s (%s), there in %.1f s", s->name, pg_dtype_get(type)->name,
            e.b->weight_bytes * 1e-9, e.b->device, e.b->isa, now() - start);
     head();

@@ -67,7 +67,23 @@ static inline void pg_emu_launch(const char *name, void (*kernel)(P...), dim3 gr
                  [kernel, copy] { copy.call(kernel); });
 }
 
-/* Run a kernel now. */
+/* What a thread of a kernel that may begin early has to say: that it has not waited for the kernels before, and later that
+ * it has. It dies if it ends without. */
+void pg_emu_waited(bool now);
+
+template <class... P, class... A>
+static inline void pg_emu_launch_early(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared,
+                                       cudaStream_t stream, const A &...argument)
+{
+    static_assert(sizeof...(P) == sizeof...(A), "a kernel's arguments");
+    const pg_emu_arguments<P...> copy(argument...);
+    pg_emu_queue(name, reinterpret_cast<const void *>(kernel), grid, block, shared, stream, [kernel, copy] {
+        pg_emu_waited(false);
+        copy.call(kernel);
+    });
+}
+
+/* Run a kernel now. PERIGEE_EMU_TRACE: say which, on stderr. */
 void pg_emu_run(const char *name, dim3 grid, dim3 block, size_t shared, const std::function<void()> &body);
 
 unsigned char *pg_emu_shared(void); /* the block's dynamic shared memory */

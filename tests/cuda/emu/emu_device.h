@@ -5,6 +5,14 @@
 #define PG_LAUNCH(kernel, grid, block, shared, stream, ...) \
     pg_emu_launch(#kernel, kernel, (grid), (block), (shared), (stream), __VA_ARGS__)
 
+#define PG_LAUNCH_EARLY(c, kernel, grid, block, shared, ...) \
+    pg_emu_launch_early(#kernel, kernel, (grid), (block), (shared), (c)->stream, __VA_ARGS__)
+static inline void pg_wait_before(void)
+{
+    pg_emu_waited(true);
+}
+static inline void pg_let_next(void) {}
+
 #define PG_SHARED(type, name) type *const name = reinterpret_cast<type *>(pg_emu_shared())
 
 /* Fragments of a lane, as mma.m16n8k16 has them. */

@@ -53,6 +53,7 @@ struct thread {
     void *mine;
     pg_emu_meet *meet;
     stack *on;
+    bool must_wait; /* for the kernels before, and has not yet */
     std::vector<copy> copies;
     std::vector<size_t> groups; /* copies committed with each group: where each ends */
 #ifdef __SANITIZE_ADDRESS__
@@ -186,7 +187,9 @@ void enter(void)
 #ifdef __SANITIZE_ADDRESS__
     __sanitizer_finish_switch_fiber(NULL, &home_low, &home_size);
 #endif
+    self->must_wait = false;
     (*kernel_body)();
+    if (self->must_wait) pg_emu_die("began early and has not waited for the kernels before it");
     thread *t = self;
     t->at = DONE;
     n_live--;
@@ -311,7 +314,9 @@ void pg_emu_die(const char *format, ...)
 
 void pg_emu_run(const char *name, dim3 grid, dim3 block, size_t shared, const std::function<void()> &body)
 {
+    static const bool trace = getenv("PERIGEE_EMU_TRACE") != NULL;
     if (self) pg_emu_die("starts %s", name);
+    if (trace) fprintf(stderr, "%s: %u x %u x %u of %u\n", name, grid.x, grid.y, grid.z, block.x * block.y * block.z);
     mark = 0; /* so that it is linked, and this thread has its copy */
     dl_iterate_phdr(find_static_shared, NULL);
     if (threads.empty()) threads.resize(MOST_THREADS);
@@ -339,6 +344,11 @@ void pg_emu_run(const char *name, dim3 grid, dim3 block, size_t shared, const st
     free(shared_memory);
     shared_memory = NULL;
     kernel_name = "(none)";
+}
+
+void pg_emu_waited(bool now)
+{
+    self->must_wait = !now;
 }
 
 unsigned char *pg_emu_shared(void)
