@@ -9,8 +9,8 @@ static int expanded;            /* whether it was taken */
 
 static void mla(pg_cuda *c, const pg_op *op)
 {
-    c->arch = arch;
-    c->wgmma = wgmma;
+    c->wgmma = wgmma && c->arch / 10 == 9;
+    if (arch < c->arch) c->arch = arch;
     if (forced) c->keys_each *= 1 << 20;
     pg_cuda_mla(c, op);
     expanded = c->expanded;
