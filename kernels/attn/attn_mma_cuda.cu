@@ -215,17 +215,11 @@ template <class T> static const choice *choices(int how)
     return how == DECODE ? decodes : how == PREFILL ? prefills : expansions;
 }
 
-/* Shared memory of a multiprocessor; a block may have 1 KB less. */
-static int shared_bytes(int arch)
-{
-    return (arch == 80 || arch == 87 ? 164 : arch < 90 || arch >= 120 ? 100 : 228) << 10;
-}
-
 /* Most warp-rows that fit with two stages or, if none do, with one; and most stages, but a second block on a
  * multiprocessor is worth more than a third stage. Returns bytes, 0: nothing fits. */
 static int fit(const pg_cuda *c, pg_attn_args *a, const choice *k, int *wm)
 {
-    const int room = shared_bytes(c->arch), all = *wm;
+    const int room = pg_attn_shared_bytes(c->arch), all = *wm;
     for (int least = 2; least > 0; least--) {
         for (*wm = all; *wm > 0; *wm /= 2) {
             a->stages = least;

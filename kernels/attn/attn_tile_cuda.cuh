@@ -283,4 +283,10 @@ static __device__ __forceinline__ void pg_attn_pv(float (&acc)[MT][NV][4], const
     }
 }
 
+/* Shared memory of a multiprocessor; a block may have 1 KB less. */
+static inline int pg_attn_shared_bytes(int arch)
+{
+    return (arch == 80 || arch == 87 ? 164 : arch < 90 || arch >= 120 ? 100 : 228) << 10;
+}
+
 #endif
