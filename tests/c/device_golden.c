@@ -70,8 +70,8 @@ static int read_trace(const char *path, taken *to)
     return rows;
 }
 
-/* Logits of a prompt, and who took which experts on the way. */
-static const float *run_prompt(pg_engine *e, const char *path, const golden_case *c, taken *to)
+/* Logits, rows from `decode` on in the decode class, and who took which experts on the way. */
+static const float *run_logits(pg_engine *e, const char *path, const golden_case *c, int decode, taken *to)
 {
     char trace[] = "/tmp/device_golden.XXXXXX";
     const int fd = mkstemp(trace);
@@ -83,7 +83,7 @@ static const float *run_prompt(pg_engine *e, const char *path, const golden_case
     memset(to, 0, sizeof *to);
     CHECK(fd >= 0 && pg_engine_info(e, &info, &err) == PG_OK, "%s", trace);
     if (info.n_expert) CHECK(pg_trace_open(e, trace, 1, &t, &err) == PG_OK, "%s: %s", path, err.text);
-    const int rc = pg_logits(e, c->ids, c->n, 0, c->n, &got, &V, &err);
+    const int rc = pg_logits(e, c->ids, c->n, 0, decode, &got, &V, &err);
     CHECK(rc >= 0 && V == c->n_vocab, "%s: %s", path, err.text);
     if (t) CHECK(pg_trace_close(t, NULL, &err) == PG_OK && read_trace(trace, to) == c->n, "%s: trace", path);
     close(fd);
@@ -100,10 +100,12 @@ static double kl_at(const golden_case *c, const float *got, int t)
 
 /* Positions whose experts are those of f32 arithmetic, in all layers, are compared; few may have others. Returns how
  * many do. */
-static int check_prompt(pg_engine *e, const char *path, const golden_case *c, const taken *want, double most)
+static int check_rounded(pg_engine *e, const char *path, const golden_case *c, int decode, const taken *want,
+                         double most)
 {
     static taken mine;
-    const float *got = run_prompt(e, path, c, &mine);
+    const char *class = decode ? "decode" : "prefill";
+    const float *got = run_logits(e, path, c, decode ? 1 : c->n, &mine);
     double kl = 0;
     int n = 0;
     for (int t = 0; got && t < c->n; t++) {
@@ -112,21 +114,9 @@ static int check_prompt(pg_engine *e, const char *path, const golden_case *c, co
         n++;
     }
     n_moved += c->n - n;
-    CHECK(c->n - n <= 1 + c->n / 8, "%s: %d of %d positions take other experts", path, c->n - n, c->n);
-    CHECK(kl <= most * n, "%s: prefill class: KL %.3g above %.3g", path, kl / n, most);
+    CHECK(c->n - n <= 1 + c->n / 8, "%s: %s class: %d of %d positions take other experts", path, class, c->n - n, c->n);
+    CHECK(kl <= most * n, "%s: %s class: KL %.3g above %.3g", path, class, kl / n, most);
     return c->n - n;
-}
-
-static void check_generated(pg_engine *e, const char *path, const golden_case *c, double most)
-{
-    pg_error err = { 0 };
-    const float *got;
-    int32_t V;
-    double kl = 0;
-    const int rc = pg_logits(e, c->ids, c->n, 0, 1, &got, &V, &err);
-    CHECK(rc >= 0 && V == c->n_vocab, "%s: %s", path, err.text);
-    for (int t = 0; rc >= 0 && t < c->n; t++) kl += kl_at(c, got, t) / c->n;
-    CHECK(rc < 0 || kl <= most, "%s: decode class: KL %.3g above %.3g", path, kl, most);
 }
 
 /* ---- steps of both classes ---------------------------------------------------------------------------------------- */
@@ -185,9 +175,9 @@ static void check_case(pg_engine *const e[2], const char *path, const golden_cas
 {
     static taken exact;
     golden_check_exact(e[0], path, c, all || c->n_greedy < 4 ? c->n_greedy : 4, &worst_f32);
-    run_prompt(e[0], path, c, &exact);
-    const int moved = check_prompt(e[1], path, c, &exact, limit.prompt);
-    check_generated(e[1], path, c, limit.generated);
+    run_logits(e[0], path, c, c->n, &exact);
+    const int moved = check_rounded(e[1], path, c, 0, &exact, limit.prompt);
+    check_rounded(e[1], path, c, 1, &exact, limit.generated);
     if (!moved) check_together(e[1], path, c);
 }
 
