@@ -232,14 +232,15 @@ static void check_types(const char *folder)
     if (d) closedir(d);
 }
 
-/* Models of one type have no limit of their own. Generated rows: MXFP4 experts in the deepest of them come to half of
- * this.
+/* Models of one type have no limit of their own. Generated rows: MXFP4 experts come to 0.0051 in a case of 48 positions, and
+ * to half of it in shorter ones; it is the rounding to 8 bits, which costs the CPU as much there (0.056 with positions
+ * that take other experts, 0.044 here).
  * Prompts: every product of tensor cores is, to 1e-7, that of operands rounded to bf16, and those of the router are made
  * in f32; with all products in f64 the same positions come to 1e-6 (measured op by op on the emulated device, all models).
  * What rounding does here: positions with the experts of f32 have a mean of 0.004 at most, half of it the weights', which
  * files of 16 bits do not have, most of the rest the projections of attention, whose scores are sharp in these models.
  * Positions that a router sends elsewhere, since two experts are nearly even, have 0.1 and more: 2 of 17 at most. */
-static const kl_limit one_type = { .generated = 4.0e-3, .prompt = 5.0e-3 };
+static const kl_limit one_type = { .generated = 6.0e-3, .prompt = 5.0e-3 };
 
 static void check_all(const char *models, const char *only)
 {
