@@ -1,10 +1,8 @@
 /* emu_devices: the emulator with several devices. What one device may not do with another one's memory and streams, and
  * copies that no event puts in order, must be found: tests of several devices rest on it. */
 #include "../../kernels/cuda/device.cuh"
-#include "../c/check.h"
+#include "dies.h"
 
-#include <sys/wait.h>
-#include <unistd.h>
 #include <vector>
 
 enum { N = 64 };
@@ -223,28 +221,12 @@ static void host_reads(two *t)
     CHECK(*(volatile int *)t->x[1] == 0, "read");
 }
 
-static void dies(void (*what)(two *), const char *name, const char *text)
+static void dies_with_two(void (*what)(two *), const char *name, const char *text)
 {
-    int fd[2], status = 0;
-    char said[4096] = "";
-    fflush(stdout);
-    CHECK(pipe(fd) == 0, "pipe");
-    const pid_t child = fork();
-    if (child == 0) {
-        dup2(fd[1], 2);
+    dies(name, text, [what] {
         two t;
         what(&t);
-        _exit(0);
-    }
-    close(fd[1]);
-    for (size_t at = 0; at < sizeof said - 1;) {
-        const ssize_t n = read(fd[0], said + at, sizeof said - 1 - at);
-        if (n <= 0) break;
-        at += (size_t)n;
-    }
-    close(fd[0]);
-    waitpid(child, &status, 0);
-    CHECK(!(WIFEXITED(status) && WEXITSTATUS(status) == 0) && strstr(said, text), "%s said: %s", name, said);
+    });
 }
 
 int main(void)
@@ -253,14 +235,15 @@ int main(void)
     test_order();
     test_memory();
     test_refusals();
-    dies(reads_other, "reads_other", "touches memory of device 1 while device 0 is at work");
-    dies(writes_other, "writes_other", "touches memory of device 0 while device 1 is at work");
-    dies(host_reads, "host_reads", "touches memory of device 1");
-    dies(copies_on_other, "copies_on_other", "memory of device 1 is copied or set on a stream of device 0");
-    dies(sets_on_other, "sets_on_other", "memory of device 0 is copied or set on a stream of device 1");
-    dies(reads_too_early, "reads_too_early", "kernels of device 1 may run while a copy from device 0 to device 1 does");
-    dies(waits_for_too_little, "waits_for_too_little", "no event says which comes first");
-    dies(copies_too_early, "copies_too_early", "may run while kernels of device 1 do");
-    dies(graph_too_early, "graph_too_early", "kernels of device 1 may run while");
+    dies_with_two(reads_other, "reads_other", "touches memory of device 1 while device 0 is at work");
+    dies_with_two(writes_other, "writes_other", "touches memory of device 0 while device 1 is at work");
+    dies_with_two(host_reads, "host_reads", "touches memory of device 1");
+    dies_with_two(copies_on_other, "copies_on_other", "memory of device 1 is copied or set on a stream of device 0");
+    dies_with_two(sets_on_other, "sets_on_other", "memory of device 0 is copied or set on a stream of device 1");
+    dies_with_two(reads_too_early, "reads_too_early",
+                  "kernels of device 1 may run while a copy from device 0 to device 1 does");
+    dies_with_two(waits_for_too_little, "waits_for_too_little", "no event says which comes first");
+    dies_with_two(copies_too_early, "copies_too_early", "may run while kernels of device 1 do");
+    dies_with_two(graph_too_early, "graph_too_early", "kernels of device 1 may run while");
     return check_done("emu_devices");
 }

@@ -1,11 +1,9 @@
 /* emu_test: the emulator against plain loops, and that it finds what it is there to find. */
-#include "../c/check.h"
+#include "dies.h"
 #include "device.cuh"
 
 #include <cublasLt.h>
 #include <math.h>
-#include <sys/wait.h>
-#include <unistd.h>
 #include <vector>
 
 static unsigned long long seed = 1;
@@ -417,32 +415,14 @@ static __global__ void askew(int *y)
     y[0] = x.x;
 }
 
-/* Whether the kernel ends a child process, and with this text. */
-static void dies(void (*kernel)(int *), const char *name, const char *text)
+static void kernel_dies(void (*kernel)(int *), const char *name, const char *text)
 {
-    int fd[2];
-    char said[4096] = "";
-    fflush(stdout);
-    CHECK(pipe(fd) == 0, "pipe");
-    const pid_t child = fork();
-    if (child == 0) {
-        dup2(fd[1], 2);
+    dies(name, text, [kernel, name] {
         int *y;
         cudaMalloc(&y, 4096);
         pg_emu_launch(name, kernel, 1, 32, 128, 0, y);
         cudaFree(y);
-        _exit(0);
-    }
-    close(fd[1]);
-    for (size_t at = 0; at < sizeof said - 1;) {
-        const ssize_t n = read(fd[0], said + at, sizeof said - 1 - at);
-        if (n <= 0) break;
-        at += (size_t)n;
-    }
-    close(fd[0]);
-    int status = 0;
-    waitpid(child, &status, 0);
-    CHECK(!(WIFEXITED(status) && WEXITSTATUS(status) == 0) && strstr(said, text), "%s said: %s", name, said);
+    });
 }
 
 /* Whether a result shows that the kernel lacks a barrier. */
@@ -470,12 +450,12 @@ int main(void)
     test_cublaslt();
     shows(no_barrier, "no_barrier");
     shows(no_syncwarp, "no_syncwarp");
-    dies(one_leaves, "one_leaves", "returned");
-    dies(two_primitives, "two_primitives", "another primitive");
-    dies(some_at_the_barrier, "some_at_the_barrier", "no thread can go on");
-    dies(beyond_shared, "beyond_shared", "shared memory");
-    dies(beyond_global, "beyond_global", "behind an allocation");
-    dies(hasty, "hasty", "has not waited");
-    dies(askew, "askew", "not aligned");
+    kernel_dies(one_leaves, "one_leaves", "returned");
+    kernel_dies(two_primitives, "two_primitives", "another primitive");
+    kernel_dies(some_at_the_barrier, "some_at_the_barrier", "no thread can go on");
+    kernel_dies(beyond_shared, "beyond_shared", "shared memory");
+    kernel_dies(beyond_global, "beyond_global", "behind an allocation");
+    kernel_dies(hasty, "hasty", "has not waited");
+    kernel_dies(askew, "askew", "not aligned");
     return check_done("emu_test");
 }
