@@ -3,14 +3,15 @@
 #
 # A program that crashes, runs out of time or does not say how it went counts as one failure, and so does a run in
 # which nothing ran. Programs named rows* and golden* run again for each lower instruction set that the machine has
-# (with FAST only rows*), hooks on an emulated device (not with FAST).
+# (with FAST only rows*), hooks on an emulated device (not with FAST). What an emulated device computes, two at a time.
 # `make test` calls this; it sets B (the build folder), SAN, FAST, LUAJIT and CC.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 B=${B:-build}
 limit=${PERIGEE_TEST_SECONDS:-900}
-out=$(mktemp) || exit 1
-trap 'rm -f "$out"' EXIT
+pool=$(mktemp -d) || exit 1
+trap 'rm -rf "$pool"' EXIT
+out=$pool/out
 passed=0 failed=0 skipped=0
 
 # report NAME STATUS PASSED FAILED [SKIPPED]: add one program's counts; without counts, or with a status that they do
@@ -32,15 +33,25 @@ report() {
     passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
 }
 
-# program NAME LABEL: run one C program; what it says did not run is passed on.
-program() {
+# run NAME FILE: run one C program; what it writes goes to FILE, how it ended to FILE.status.
+run() {
+    timeout -k 10 "$limit" "$B/tests/$1" >"$2" 2>&1 </dev/null
+    echo $? >"$2.status"
+}
+
+# tell LABEL FILE: what `run` has put there; what the program says did not run is passed on.
+tell() {
     local counts
-    timeout -k 10 "$limit" "$B/tests/$1" >"$out" 2>&1 </dev/null
-    local status=$?
+    out=$2
     counts=$(sed -nE 's/^[A-Za-z0-9_.-]+: ([0-9]+) passed, ([0-9]+) failed$/\1 \2/p' "$out" | tail -n 1)
     grep -h 'did not run' "$out" | sed 's/^/    /'
     # shellcheck disable=SC2086
-    report "$2" "$status" $counts
+    report "$1" "$(cat "$out.status")" $counts
+}
+
+program() { # NAME LABEL
+    run "$1" "$pool/out"
+    tell "$2" "$pool/out"
 }
 
 has() { grep -qw "$1" /proc/cpuinfo 2>/dev/null; }
@@ -48,23 +59,40 @@ lower=ref # every level below the machine's best: the best itself is what a plai
 if has avx512_vnni; then lower="ref avx2"; fi
 if has amx_int8; then lower="ref avx2 avx512"; fi
 
+emulated=() # programs that take one core for long: device code, compiled for the CPU
 for source in tests/c/*.c; do
     [ -e "$source" ] || continue
     name=$(basename "$source" .c)
+    case $name in
+    device_*)
+        emulated+=("$name")
+        continue
+        ;;
+    esac
     program "$name" "$name"
     case $name in
     golden*) [ -n "${FAST:-}" ] || for isa in $lower; do PERIGEE_ISA=$isa program "$name" "$name ($isa)"; done ;;
     rows*) for isa in $lower; do PERIGEE_ISA=$isa program "$name" "$name ($isa)"; done ;;
-    hooks) # policies meet the rows of a device too; it is emulated, which takes its time
-        [ -n "${FAST:-}" ] || [ ! -e "$B/emu/perigee_cuda.so" ] ||
-            GOLDEN_DEVICE=cuda PERIGEE_CUDA=$B/emu/perigee_cuda.so program "$name" "$name (emulated device)"
+    hooks) # policies meet the rows of a device too
+        [ -n "${FAST:-}" ] || [ ! -e "$B/emu/perigee_cuda.so" ] || emulated+=("hooks (emulated device)")
         ;;
     esac
 done
-for source in tests/cuda/*.cc; do # device code on the CPU; built where there is a C++ compiler
+for source in tests/cuda/*.cc; do # built where there is a C++ compiler
     name=cuda/$(basename "$source" .cc)
-    if [ -x "$B/tests/$name" ]; then program "$name" "$name"; else echo "    $name did not run: it is not built here"; fi
+    if [ -x "$B/tests/$name" ]; then emulated+=("$name"); else echo "    $name did not run: it is not built here"; fi
 done
+for i in "${!emulated[@]}"; do # two at a time
+    name=${emulated[$i]}
+    while [ "$(jobs -rp | wc -l)" -ge 2 ]; do wait -n; done
+    case $name in
+    hooks*) GOLDEN_DEVICE=cuda PERIGEE_CUDA=$B/emu/perigee_cuda.so run hooks "$pool/$i" & ;;
+    *) run "$name" "$pool/$i" & ;;
+    esac
+done
+wait
+for i in "${!emulated[@]}"; do tell "${emulated[$i]}" "$pool/$i"; done
+out=$pool/out
 
 root=$PWD
 case $B in /*) build=$B ;; *) build=$root/$B ;; esac

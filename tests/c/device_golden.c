@@ -1,12 +1,12 @@
 /* Golden models on a CUDA device: the one that PERIGEE_CUDA brings, else the one that is emulated on the CPU
- * (tests/cuda/emu). Emulation is slow: so the short cases of one file a model are taken, and of one model in every storage
- * type. GOLDEN_ALL=1 takes all of them, FAST=1 a single model. */
+ * (tests/cuda/emu). Emulation is slow: so the short cases of one file a model are taken, and of one model in some storage
+ * types. GOLDEN_ALL=1 takes all of them, FAST=1 a single model. */
 #include "golden.h"
 
 #include <unistd.h>
 
 enum { LAYERS = 16 };
-#define TYPES_OF "quant_deepseek_v2" /* the model that is taken in every storage type */
+#define TYPES_OF "quant_deepseek_v2" /* the model that is taken in several storage types */
 
 /* Most mean KL, in nats. */
 typedef struct kl_limit {
@@ -218,12 +218,22 @@ static int is_refused(const char *type)
     return (!strncmp(type, "IQ2", 3) && strcmp(type, "IQ2_XXS")) || !strncmp(type, "IQ3", 3);
 }
 
-static void check_types(const char *folder)
+/* One storage type of each kind; tests/cuda meets all of them. */
+static int is_sample(const char *type)
+{
+    static const char *const sample[] = { "F16", "BF16", "Q8_0", "Q4_0", "Q5_1", "Q4_K", "Q6_K", "IQ4_XS", "MXFP4" };
+    for (size_t i = 0; i < sizeof sample / sizeof *sample; i++)
+        if (!strcmp(type, sample[i])) return 1;
+    return 0;
+}
+
+static void check_types(const char *folder, const char *only)
 {
     char path[1200], type[64], cases[128];
     DIR *d = opendir(folder);
     for (struct dirent *f; d && (f = readdir(d));) {
         if (sscanf(f->d_name, "model-%63[^.].gguf", type) != 1 || is_refused(type)) continue;
+        if (!all && !only && !is_sample(type)) continue;
         snprintf(path, sizeof path, "%s/%s", folder, f->d_name);
         snprintf(cases, sizeof cases, "cases-%s.json", type);
         const double most = limit_of(type);
@@ -251,7 +261,7 @@ static void check_all(const char *models, const char *only)
         if (only && !strstr(f->d_name, only)) continue;
         snprintf(folder, sizeof folder, "%s/%s", models, f->d_name);
         if (!strncmp(f->d_name, "quant_", 6)) {
-            if (all || only || !strcmp(f->d_name, TYPES_OF)) check_types(folder);
+            if (all || only || !strcmp(f->d_name, TYPES_OF)) check_types(folder, only);
             continue;
         }
         snprintf(path, sizeof path, "%s/model.gguf", folder);
