@@ -2,6 +2,7 @@
  * graphs, values read back; and what is said when the device has too little memory or fails. */
 #include "../../kernels/cuda/backend.cuh"
 #include "../c/check.h"
+#include "step.h"
 
 #include <math.h>
 #include <unistd.h>
@@ -131,41 +132,18 @@ struct model {
 
 /* ---- steps -------------------------------------------------------------------------------------------------------- */
 
-struct step {
-    std::vector<int32_t> token, pos, seq, sampled;
-    std::vector<std::vector<int32_t>> pages;
-    std::vector<const int32_t *> page_list;
-    pg_rows rows = {};
-
+struct step : step_rows {
     /* n_prefill rows of sequence 0 from position `at` on, then one row of each of the sequences that follow. */
     step(int n_prefill, int n_decode, int at, bool samples = true)
     {
-        for (int i = 0; i < n_prefill; i++) add(0, at + i);
-        for (int i = 0; i < n_decode; i++) add(1 + i, at);
+        for (int i = 0; i < n_prefill; i++) add(below(V), 0, at + i);
+        for (int i = 0; i < n_decode; i++) add(below(V), 1 + i, at);
         for (int i = 0; i < SEQS + 1; i++) {
-            std::vector<int32_t> list;
+            page.emplace_back();
             for (int p = 0; p * PAGE < LONGEST; p++)
-                list.push_back(i * (LONGEST / PAGE) + (p * 7 + 3) % (LONGEST / PAGE));
-            pages.push_back(list);
+                page[i].push_back(i * (LONGEST / PAGE) + (p * 7 + 3) % (LONGEST / PAGE));
         }
-        for (const std::vector<int32_t> &list : pages) page_list.push_back(list.data());
-        for (int i = 0; i < n_prefill + n_decode && samples; i++)
-            if (i >= n_prefill || i == n_prefill - 1) sampled.push_back(i);
-        rows.n = n_prefill + n_decode;
-        rows.n_prefill = n_prefill;
-        rows.n_sampled = (int32_t)sampled.size();
-        rows.n_sampled_prefill = n_prefill && samples;
-        rows.token = token.data();
-        rows.pos = pos.data();
-        rows.seq = seq.data();
-        rows.sampled = sampled.data();
-        rows.pages = page_list.data();
-    }
-    void add(int s, int p)
-    {
-        token.push_back(below(V));
-        seq.push_back(s);
-        pos.push_back(p);
+        finish(n_prefill, samples);
     }
 };
 

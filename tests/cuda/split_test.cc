@@ -4,6 +4,7 @@
 #include "../../kernels/cuda/backend.cuh"
 #define HARNESS_WITH_BACKEND 1
 #include "harness.h"
+#include "step.h"
 
 #define _Alignas alignas
 extern "C" {
@@ -166,39 +167,19 @@ struct model {
 
 /* ---- steps -------------------------------------------------------------------------------------------------------- */
 
-struct step {
-    std::vector<int32_t> token, pos, seq, sampled, page[SEQS];
-    const int32_t *page_list[SEQS];
-    pg_rows rows = {};
-
+struct step : step_rows {
     /* Sequence `first` goes on with n_prefill tokens; then one token each of the n_decode sequences after it. at[]: how long
      * they are. */
     step(model *m, int *at, int n_prefill, int n_decode, bool samples = true)
     {
         const int first = n_prefill ? m->below(SEQS - n_decode) : m->below(SEQS - n_decode + 1) - 1;
-        for (int i = 0; i < n_prefill; i++) add(m, first, at[first]++);
-        for (int i = 1; i <= n_decode; i++) add(m, first + i, at[first + i]++);
+        for (int i = 0; i < n_prefill; i++) add(m->below(m->V), first, at[first]++);
+        for (int i = 1; i <= n_decode; i++) add(m->below(m->V), first + i, at[first + i]++);
         for (int s = 0; s < SEQS; s++) {
+            page.emplace_back();
             for (int p = 0; p < PER_SEQ; p++) page[s].push_back((s * 7 + p * 11) % PAGES);
-            page_list[s] = page[s].data();
         }
-        for (int i = 0; i < n_prefill + n_decode && samples; i++)
-            if (i >= n_prefill || i == n_prefill - 1) sampled.push_back(i);
-        rows.n = n_prefill + n_decode;
-        rows.n_prefill = n_prefill;
-        rows.n_sampled = (int32_t)sampled.size();
-        rows.n_sampled_prefill = n_prefill && samples;
-        rows.token = token.data();
-        rows.pos = pos.data();
-        rows.seq = seq.data();
-        rows.sampled = sampled.data();
-        rows.pages = page_list;
-    }
-    void add(model *m, int s, int p)
-    {
-        token.push_back(m->below(m->V));
-        seq.push_back(s);
-        pos.push_back(p);
+        finish(n_prefill, samples);
     }
 };
 
