@@ -19,9 +19,8 @@ extern const int64_t pg_tune_bound[PG_BOUNDS]; /* bytes, ascending */
 typedef struct pg_tune {
     int32_t wait;             /* steps until the next trials; INT32_MAX: for ever */
     int best;                 /* the bound that won */
-    int n_tried, n_row;       /* steps of these trials so far, and the rows that each has */
-    int at;                   /* the bound of the step that runs */
-    int64_t begin;            /* ns, when it began; 0: it is no trial */
+    int n_tried, n_row;       /* steps of these trials so far, and the rows of the last one */
+    int64_t begin;            /* ns, when the step that runs began; 0: it is no trial */
     int64_t least[PG_BOUNDS]; /* ns of a step */
 } pg_tune;
 

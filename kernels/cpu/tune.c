@@ -1,7 +1,8 @@
 /* tune.c: how much work is worth a round of the lanes. It costs a trip to the other cores and back, and what they write has
  * to be fetched from there; how long that takes depends on which cores the system runs the threads on, which on a virtual
- * machine changes within minutes by several times. So it is not computed but tried: now and then some steps of few rows go
- * with the bound at hand and its neighbours, in turn, and the one that made a step fastest stays. Results do not depend on it. */
+ * machine changes within minutes by several times. So it is not computed but tried: now and then some steps of few rows
+ * go with the bound at hand and its neighbours, in turn, and the one that made a step fastest stays. Results do not
+ * depend on it. */
 #include "cpu.h"
 
 #include <stdint.h>
@@ -30,50 +31,47 @@ void pg_tune_open(pg_cpu *c)
     c->small = c->n_lane > 1 ? pg_tune_bound[c->tune.best] : INT64_MAX;
 }
 
-/* Steps that are compared have as many rows. */
-static int goes_on(const pg_tune *t, const pg_rows *rows)
-{
-    return rows->n <= FEW && !rows->n_prefill && (t->n_tried == 0 || rows->n == t->n_row);
-}
-
 /* The bounds of these trials: the best so far, and those on both sides. */
 static int first_of(const pg_tune *t)
 {
     return t->best > 0 ? t->best - 1 : 0;
 }
 
-static int last_of(const pg_tune *t)
+static int count_of(const pg_tune *t)
 {
-    return t->best < PG_BOUNDS - 1 ? t->best + 1 : t->best;
+    return (t->best < PG_BOUNDS - 1 ? t->best + 2 : PG_BOUNDS) - first_of(t);
+}
+
+/* The bound of the next trial. */
+static int tried_of(const pg_tune *t)
+{
+    return first_of(t) + t->n_tried % count_of(t);
 }
 
 void pg_tune_begin(pg_cpu *c)
 {
     pg_tune *t = &c->tune;
+    const pg_rows *rows = c->rows;
+    const int fits = rows->n <= FEW && !rows->n_prefill;
     if (t->wait > 0 && t->wait < INT32_MAX) t->wait--;
     if (t->wait) return;
-    if (!goes_on(t, c->rows)) t->n_tried = 0;
-    if (!goes_on(t, c->rows)) {
-        c->small = pg_tune_bound[t->best];
-        return;
-    }
-    t->n_row = c->rows->n;
-    t->at = first_of(t) + t->n_tried % (last_of(t) - first_of(t) + 1);
-    c->small = pg_tune_bound[t->at];
-    t->begin = now_ns();
+    if (!fits || rows->n != t->n_row) t->n_tried = 0; /* steps that are compared have as many rows */
+    t->n_row = rows->n;
+    c->small = pg_tune_bound[fits ? tried_of(t) : t->best];
+    t->begin = fits ? now_ns() : 0;
 }
 
 void pg_tune_end(pg_cpu *c)
 {
     pg_tune *t = &c->tune;
-    const int first = first_of(t), last = last_of(t), n = last - first + 1;
     if (!t->begin) return;
     const int64_t took = now_ns() - t->begin;
-    if (t->n_tried < n || took < t->least[t->at]) t->least[t->at] = took;
+    const int i = tried_of(t), first = first_of(t), n = count_of(t);
+    if (t->n_tried < n || took < t->least[i]) t->least[i] = took;
     t->begin = 0;
     if (++t->n_tried < TURNS * n) return;
-    for (int i = first; i <= last; i++) /* another has to be better by 1 in 64 */
-        if (t->least[i] + t->least[t->best] / 64 < t->least[t->best]) t->best = i;
+    for (int b = first; b < first + n; b++) /* another has to be better by 1 in 64 */
+        if (t->least[b] + t->least[t->best] / 64 < t->least[t->best]) t->best = b;
     c->small = pg_tune_bound[t->best];
     t->n_tried = 0;
     t->wait = STEPS;

@@ -1,7 +1,8 @@
 /* backend.cu: the CUDA backend on one device: opened, given a plan, run, read from, closed.
  *
  * Lives here: the device and its streams, memory of a plan, values on their way home, words for what the runtime says.
- * Not here: weights (weights.cu), a step's launches (graph.cu), several devices (split.cu), the ops (a file of their family each).
+ * Not here: weights (weights.cu), a step's launches (graph.cu), several devices (split.cu), the ops (a file of their family
+ * each).
  * It is in a library of its own, which the engine loads when it is asked for a CUDA device; what that library exports is
  * at the end. It carries what it needs of kernels/ itself. */
 #include "backend.cuh"
