@@ -110,19 +110,14 @@ typedef struct room {
     int64_t step, pages, stat, turned, key;
 } room;
 
-static int64_t up(int64_t n)
-{
-    return (n + 255) / 256 * 256;
-}
-
 static room room_of(const pg_code *code, const pg_op *op)
 {
     const int64_t heads = op->a.mla.heads, width = pg_gemm_width(op->a.mla.latent);
     room m = {};
-    m.step = up((int64_t)sizeof(pg_cuda_step));
-    m.pages = up(MOST_KEYS / PG_SPAN * (int64_t)sizeof(int32_t));
-    m.stat = up(heads * code->max_rows * PG_ATTN_STATE * (int64_t)sizeof(float));
-    m.turned = op->a.mla.across ? up(heads * op->a.mla.nope * width * 2) : 0;
+    m.step = pg_cuda_up((int64_t)sizeof(pg_cuda_step));
+    m.pages = pg_cuda_up(MOST_KEYS / PG_SPAN * (int64_t)sizeof(int32_t));
+    m.stat = pg_cuda_up(heads * code->max_rows * PG_ATTN_STATE * (int64_t)sizeof(float));
+    m.turned = op->a.mla.across ? pg_cuda_up(heads * op->a.mla.nope * width * 2) : 0;
     m.key = (width + heads * (op->a.mla.nope + op->a.mla.rot + op->a.mla.dv)) * 2;
     return m;
 }

@@ -9,11 +9,6 @@
 
 enum { PG_CUDA_LEAST = 80 }; /* tensor cores for bf16, asynchronous copies */
 
-static inline int64_t pg_cuda_up(int64_t n) /* to where anything may begin */
-{
-    return (n + 255) / 256 * 256;
-}
-
 /* ---- planes.cu ---------------------------------------------------------------------------------------------------- */
 
 /* Blocks block0 .. block0 + blocks - 1 of a matrix, counted row by row, from where they are stored one after the other

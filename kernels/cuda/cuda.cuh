@@ -119,6 +119,12 @@ int pg_cuda_try(pg_cuda *c, cudaError_t e, const char *what);
 #define PG_OP(code, row) void pg_cuda_##row(pg_cuda *c, const pg_op *op);
 #include "../op.def"
 
+/* Bytes up to where anything may begin. */
+static inline int64_t pg_cuda_up(int64_t n)
+{
+    return (n + 255) / 256 * 256;
+}
+
 /* Spans of the first n_prefill rows into row and key, [n_prefill + 1] of each; c's counts of them. Returns how many. */
 static inline int32_t pg_cuda_spans(pg_cuda *c, const int32_t *pos, const int32_t *seq, int n_prefill, int32_t *row,
                                     int32_t *key)

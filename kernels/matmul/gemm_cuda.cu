@@ -164,19 +164,14 @@ typedef struct room {
     int64_t x, turned, part;
 } room;
 
-static int64_t up(int64_t n)
-{
-    return (n + 255) / 256 * 256;
-}
-
 static room room_of(const pg_cuda *c, const pg_code *code, const pg_op *op)
 {
     const int across = op->a.matmul.transposed, batch = op->a.matmul.batch, exact = is_exact(code, op);
     const int64_t k = op->w->shape[across], n = op->w->shape[!across];
     const int64_t rows = code->value[op->src[0]].rows == PG_ROWS_ALL ? code->max_rows : code->max_sampled;
     room m = {};
-    if (!exact) m.x = up(batch * rows * pg_gemm_width(k) * 2);
-    if (across) m.turned = up(batch * n * pg_gemm_width(k) * (exact ? 4 : 2));
+    if (!exact) m.x = pg_cuda_up(batch * rows * pg_gemm_width(k) * 2);
+    if (across) m.turned = pg_cuda_up(batch * n * pg_gemm_width(k) * (exact ? 4 : 2));
     m.part = (int64_t)c->n_sm * PG_GEMM_SUMS * (int64_t)sizeof(float); /* every part has a block's tile of its own */
     return m;
 }

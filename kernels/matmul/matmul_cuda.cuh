@@ -24,7 +24,7 @@ void pg_cuda_turned(pg_cuda *c, const pg_op *op);
 /* Bytes of scratch of rows * k rounded columns; rows come in groups of 8. */
 static inline int64_t pg_cuda_rounded_room(int64_t rows, int64_t k)
 {
-    return (pg_rounded_bytes((rows + 7) / 8 * 8 * k) + 255) / 256 * 256;
+    return pg_cuda_up(pg_rounded_bytes((rows + 7) / 8 * 8 * k));
 }
 
 /* Matrices of one geometry as a kernel gets them. */

@@ -78,7 +78,7 @@ typedef struct room {
 static char *take(char *mem, int64_t *at, int64_t bytes)
 {
     char *p = mem ? mem + *at : NULL;
-    *at += (bytes + 255) / 256 * 256;
+    *at += pg_cuda_up(bytes);
     return p;
 }
 

@@ -178,7 +178,7 @@ typedef struct room {
 static char *part(char *mem, int64_t *at, int64_t bytes)
 {
     char *p = mem ? mem + *at : NULL;
-    *at += (bytes + 255) / 256 * 256;
+    *at += pg_cuda_up(bytes);
     return p;
 }
 

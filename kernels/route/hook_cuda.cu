@@ -18,7 +18,7 @@ typedef struct part {
 static void *take(part *p, int64_t bytes)
 {
     char *at = p->base ? p->base + p->at : NULL;
-    p->at += (bytes + 255) / 256 * 256;
+    p->at += pg_cuda_up(bytes);
     return at;
 }
 
@@ -26,7 +26,7 @@ static int64_t slot_bytes(const pg_cuda_steer *s)
 {
     const int64_t knobs = s->n_hook * ((int64_t)sizeof(pg_steer_knobs) + s->n_expert * (int64_t)sizeof(float));
     const int64_t program = PG_PROGRAM_MOST * (int64_t)sizeof(pg_instr), most = knobs > program ? knobs : program;
-    return (most + 255) / 256 * 256;
+    return pg_cuda_up(most);
 }
 
 static void lay_out_device(pg_cuda_steer *s, part *p)
