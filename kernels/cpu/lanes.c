@@ -50,10 +50,18 @@ static inline void relax(int i) /* the i-th look */
 #endif
 }
 
-/* The next item of a lane's run, for whoever asks; -1: there are no more. */
+/* The first item of a lane's run. */
+static int run_begin(const pg_lanes *l, int of)
+{
+    return (int)((int64_t)l->n_item * of / l->n);
+}
+
+/* The next item of a lane's run, for whoever asks; -1: there are no more. The caller's first item is its own without asking,
+ * so that nobody looks at its line for that one: a line that another core has looked at takes a trip to write. */
 static int take(pg_lanes *l, uint32_t round, int of)
 {
-    const int begin = (int)((int64_t)l->n_item * of / l->n), end = (int)((int64_t)l->n_item * (of + 1) / l->n);
+    const int begin = run_begin(l, of) + !of, end = run_begin(l, of + 1);
+    if (begin >= end) return -1;
     uint64_t seen = atomic_load_explicit(&l->lane[of].next, memory_order_relaxed);
     for (;;) {
         const int item = seen >> 32 == round ? (int)(uint32_t)seen : begin;
@@ -107,10 +115,13 @@ static void *work(void *p)
     }
 }
 
-static uint32_t begin_round(pg_lanes *l)
+/* A worker that falls asleep at this very moment may not be seen, since waiting for the store to be visible first takes a
+ * trip: then it sleeps through this round, without which the others finish, and the next one wakes it. `order`: of the
+ * store. */
+static uint32_t begin_round(pg_lanes *l, memory_order order)
 {
     const uint32_t round = (atomic_load_explicit(&l->round, memory_order_relaxed) + 1) & 0x7fffffff;
-    atomic_store(&l->round, round);
+    atomic_store_explicit(&l->round, round, order);
     if (atomic_load(&l->asleep) > 0) {
         pthread_mutex_lock(&l->lock);
         pthread_cond_broadcast(&l->wake);
@@ -156,7 +167,7 @@ void pg_lanes_close(pg_lanes *l)
 {
     if (!l) return;
     atomic_store(&l->stop, 1);
-    begin_round(l);
+    begin_round(l, memory_order_seq_cst);
     for (int i = 1; i < l->n; i++) pthread_join(l->lane[i].thread, NULL);
     pthread_cond_destroy(&l->wake);
     pthread_mutex_destroy(&l->lock);
@@ -174,7 +185,8 @@ void pg_lanes_run(pg_lanes *l, pg_lane_fn *fn, void *arg, int n_item)
     l->fn = fn;
     l->arg = arg;
     l->n_item = n_item;
-    const uint32_t round = begin_round(l);
+    const uint32_t round = begin_round(l, memory_order_release);
+    if (run_begin(l, 1) > 0) fn(arg, 0, 0);
     take_items(l, round, 0);
     for (int i = 1; i < l->n; i++) await_worker(&l->lane[i], round);
 }
