@@ -56,8 +56,8 @@ static int run_begin(const pg_lanes *l, int of)
     return (int)((int64_t)l->n_item * of / l->n);
 }
 
-/* The next item of a lane's run, for whoever asks; -1: there are no more. The caller's first item is its own without asking,
- * so that nobody looks at its line for that one: a line that another core has looked at takes a trip to write. */
+/* The next item of a lane's run, for whoever asks; -1: there are no more. The caller's first item is its own without
+ * asking, so that nobody looks at its line for that one: a line that another core has looked at takes a trip to write. */
 static int take(pg_lanes *l, uint32_t round, int of)
 {
     const int begin = run_begin(l, of) + !of, end = run_begin(l, of + 1);
@@ -115,9 +115,8 @@ static void *work(void *p)
     }
 }
 
-/* A worker that falls asleep at this very moment may not be seen, since waiting for the store to be visible first takes a
- * trip: then it sleeps through this round, without which the others finish, and the next one wakes it. `order`: of the
- * store. */
+/* A worker that falls asleep at this very moment may not be seen, since waiting for the store to be visible first takes
+ * a trip: then it sleeps through this round, which the others finish, and the next one wakes it. `order`: of the store. */
 static uint32_t begin_round(pg_lanes *l, memory_order order)
 {
     const uint32_t round = (atomic_load_explicit(&l->round, memory_order_relaxed) + 1) & 0x7fffffff;

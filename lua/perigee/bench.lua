@@ -69,9 +69,11 @@ end
 
 local HELD = 64                             -- tokens of a sequence, at most, that the engine collects before it tells
 
--- Tokens that the first sequence of a batch may have when the last one gets its first, one for each step of prompts,
--- and those that come unasked while nobody looks.
+-- Tokens that sequences have beside those that are timed. One alone has its first, which its prompt's step makes. In a
+-- batch the first sequence has some when the last one gets its first, one for each step of prompts, and those that come
+-- unasked while nobody looks.
 local function lead(case, rows)
+   if case.batch == 1 then return 1 end
    return case.batch + math.ceil(case.batch * math.max(case.depth, 1) / rows) + 2 * HELD
 end
 
@@ -230,8 +232,22 @@ local function prefill(run, case)
    return case.tokens * case.batch / seconds
 end
 
+-- Tokens/s of one sequence, by the engine's own clock from its first token to its last: whoever polls sees a small
+-- model's tokens in heaps.
+local function decode_one(run, case)
+   local before = run.engine:stats()
+   local list, began = submit(run, case, math.max(case.depth, 1), case.tokens + lead(case))
+   poll_until(run, list, function() return all_ended(list) end)
+   local seconds = clock.now() - began
+   close(run, list)
+   local after = run.engine:stats()
+   run.measured, run.busy = run.measured + seconds, run.busy + after.busy_seconds - before.busy_seconds
+   return case.tokens / (after.decode_seconds - before.decode_seconds)
+end
+
 -- Tokens/s of all sequences together, from when each of them has its first token.
 local function decode(run, case)
+   if case.batch == 1 then return decode_one(run, case) end
    local list = submit(run, case, math.max(case.depth, 1), case.tokens + lead(case, run.rows))
    local count = counter(list)
    poll_until(run, list, function() return select(2, count()) end)

@@ -115,6 +115,24 @@ describe("perigee.bench", function()
       assert.is_true(found.busy_share > 0 and found.busy_share < 2)
    end)
 
+   it("lets one request draw what is timed and the token in front, several more than that", function()
+      local Engine, drawn = require "perigee.engine", {}
+      local generate = Engine.generate
+      function Engine:generate(prompt, opts)
+         if #prompt == 5 then drawn[#drawn + 1] = opts.max_new end
+         return generate(self, prompt, opts)
+      end
+      local fine, found_now = pcall(perigee.bench, helper.model, {
+         prompt = 8, new = 9, depth = 5, batch = { 1, 2 }, reps = 2, threads = 1, bandwidth = 10, rows = 32,
+      })
+      Engine.generate = generate
+      assert.is_true(fine and found_now ~= nil)
+      table.sort(drawn)
+      assert.same({ 10, 10 }, { drawn[1], drawn[2] })
+      assert.equal(6, #drawn)
+      assert.is_true(drawn[3] > 10 and drawn[3] == drawn[6])
+   end)
+
    it("refuses what makes no sense, by name", function()
       for option, value in pairs { prompt = 0, new = 0, depth = -1, batch = 65, reps = 0, rows = -1, threads = -1 } do
          local result, message, code = perigee.bench(helper.model, { [option] = value, bandwidth = 1 })

@@ -31,7 +31,8 @@ the same in every run. The runs of all cases take turns; of each the median coun
 
 prefill   time from handing prompts over to the first token of the last one; in front of a context (depth rounded up to
           whole prompts), for one request alone, the time of the step that holds the timed tokens
-decode    from when every sequence has its first token; the depth is that of the prompts, drawn tokens come on top
+decode    one request: from its first token to its last, by the engine's clock; several: from when each has its first
+          one. The depth is that of the prompts, drawn tokens come on top
 
 Bytes per token: the matrices that a step of n tokens meets, divided by n. Of E experts, U used by a token, a step meets
 E * (1 - (1 - U/E)^n), as if each token chose alone and evenly. Decode: n is the batch, and each token also reads its
