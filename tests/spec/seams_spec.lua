@@ -244,6 +244,45 @@ describe("filters", function()
       assert.is_nil(seen[1])
       assert.truthy(seen[2]:find("another engine", 1, true), seen[2])
    end)
+
+   -- Many events are fetched in one go, and functions run while these are handed out.
+   local function slowly(name, act)
+      return assert(perigee.filter { name = name, words = { "e" }, action = function()
+         act()
+         return "flag"
+      end })
+   end
+   local story = { max_new = 60, seed = 3, ignore_eos = true }
+
+   it("may wait for another engine, and lose nothing of their own", function()
+      local other = assert(perigee.open(helper.model, { context = 512 }))
+      local asked = 0
+      local ask = slowly("ask", function()
+         asked = asked + 1
+         assert(other:complete("The fox", { max_new = 3, seed = 1 }))
+      end)
+      local expected = assert(engine:complete("Once upon a time", story))
+      local request = assert(engine:generate("Once upon a time", { max_new = 60, seed = 3, ignore_eos = true,
+         filters = { ask } }))
+      while engine:stats().running > 0 do end
+      assert.equal(expected, assert(request:result()).text)
+      assert.is_true(asked > 1)
+      other:close()
+   end)
+
+   it("may close their engine", function()
+      local own = assert(perigee.open(helper.model, { context = 512 }))
+      local close = slowly("close", function() own:close() end)
+      local request = assert(own:generate("Once upon a time", { max_new = 60, seed = 3, ignore_eos = true,
+         filters = { close } }))
+      local neighbour = assert(own:generate("Once upon a time", story))
+      while own:stats().running > 0 do end
+      for _, reader in ipairs { request, neighbour } do
+         local result, message, code = reader:result()
+         assert.is_nil(result)
+         assert.equal("cancelled", code, message)
+      end
+   end)
 end)
 
 describe("everything at once", function()
