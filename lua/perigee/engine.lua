@@ -397,7 +397,7 @@ local function hand_out(self, n)
 end
 
 --- Collect what has happened and hand it to the requests; for programs with an event loop of their own. Functions of
--- filters run in here, and cannot wait for the same engine.
+-- filters run in here: they cannot wait for the same engine, and while one of them has yielded nobody else can.
 -- @tparam[opt=0] number timeout_ms how long to wait for an event: 0 not at all, below 0 until there is one or nothing
 -- is in flight
 -- @treturn ?number how many events came; nil, message, code

@@ -227,6 +227,10 @@ local function filter_prompt(engine, value, prompt)
    return prompt
 end
 
+function Filters:__tostring()
+   return ("perigee.filters: %s"):format(table.concat(options.names(self._entries), ", "))
+end
+
 return function(Engine)
    -- Messages behind the filters of a generation's option, and the events of that, for the `filtered` of the ids that
    -- they become: messages, events | nil, message, code.
