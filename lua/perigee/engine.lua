@@ -214,6 +214,10 @@ local function apply(self, what, given, subject)
    return true
 end
 
+--- Check options of a generation before there is one.
+-- @local
+function Engine:_check_options(where, opts, level) return options.check(where, GENERATE, opts, level + 1) end
+
 local function submit(self, where, prompt, opts, level)
    local given, message, code = options.check(where, GENERATE, opts, level + 1)
    if not given then return nil, message, code end
