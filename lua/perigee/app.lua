@@ -89,8 +89,12 @@ local function load_settings(app, path)
    if checked.pipeline and not app.pipelines[checked.pipeline] then
       return nil, ("%s names pipeline %q, which is not there"):format(path, checked.pipeline)
    end
-   fine, why = app.engine:route(checked.route)
-   if not fine then return nil, path .. ": " .. why end
+   if checked.options ~= nil then
+      fine, given, why = pcall(app.engine._check_options, app.engine, path, checked.options, 1)
+      if not fine or not given then return nil, fine and why or given end
+   end
+   fine, given, why = pcall(app.engine.route, app.engine, checked.route)
+   if not fine or not given then return nil, path .. ": " .. (fine and why or given) end
    app.settings = checked
    return true
 end
@@ -104,6 +108,7 @@ local function load_file(app, path)
    local load = kind and KINDS[kind].load or function() return load_settings(app, whole) end
    local ok, message = load(app, name, whole)
    if ok and kind then app._loaded[kind .. "/" .. name] = true end
+   if not kind then app._settings_failed = not ok end
    return { path = path, ok = ok and true or false, message = not ok and message or nil }
 end
 
@@ -151,7 +156,7 @@ function App.open(folder, engine, opts, level)
    if not select(2, files.list(folder)) then return nil, folder .. ": there is no such folder", "not_found" end
    local self = setmetatable({
       folder = folder, engine = engine, pipelines = {}, settings = {}, _loaded = {}, _there = {}, _dirty = {},
-      _looked = 0,
+      _looked = 0, _settings_failed = false,
    }, App)
    for _, path in ipairs(list(folder)) do
       local change = load_file(self, path)
@@ -195,6 +200,7 @@ function App:poll()
    local changes, gone = {}, look(self)
    if not next(self._dirty) and #gone == 0 then return changes end
    for _, path in ipairs(gone) do changes[#changes + 1] = unload_file(self, path) end
+   if self._settings_failed then self._dirty["app.lua"] = true end         -- what they name may have come
    for _, path in ipairs(list(self.folder)) do
       if self._dirty[path] then changes[#changes + 1] = load_file(self, path) end
    end

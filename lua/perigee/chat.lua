@@ -60,13 +60,17 @@ function Chat.open(engine, opts, level)
    local self = setmetatable({
       engine = engine, messages = {}, _template = template, _tools = tools, _by_name = by_name, _format = format,
       _vars = given.vars, _reserve = given.reserve, _now = given.now, _calls = 0,
+      _passed = setmetatable({}, { __mode = "k" }),     -- messages that filters need not look at any more
    }, Chat)
    if given.messages and #given.messages > 0 then
       local fine
       fine, message, code = messages.check(where, given.messages)
       if not fine then return nil, message, code end
    end
-   if given.system then self.messages[1] = { role = "system", content = given.system } end
+   if given.system then
+      self.messages[1] = { role = "system", content = given.system }
+      self._passed[self.messages[1]] = true
+   end
    for _, one in ipairs(given.messages or {}) do self.messages[#self.messages + 1] = one end
    return self
 end
@@ -143,6 +147,7 @@ local function remember(self, reply)
          ["function"] = { name = call.name, arguments = call.arguments } }
    end
    self.messages[#self.messages + 1] = message
+   self._passed[message] = true
 end
 
 -- Every turn's options: the caller's, behind those of an app.
@@ -172,24 +177,43 @@ local function begin(self, opts, events)
    })
 end
 
+-- Messages that no turn has had yet, and one more, behind the filters: events, that one | nil, message, code. Then
+-- nothing has changed.
+local function pass(self, opts, one_more)
+   local list, fresh, places = self.messages, {}, {}
+   for i, message in ipairs(list) do
+      if not self._passed[message] then fresh[#fresh + 1], places[#places + 1] = message, i end
+   end
+   fresh[#fresh + 1] = one_more
+   local passed, events, code = self.engine:_filter_messages(opts.filters, fresh)
+   if not passed then return nil, events, code end
+   for i, message in ipairs(passed) do
+      self._passed[message] = true
+      if places[i] then list[places[i]] = message end
+   end
+   return events, passed[#passed]
+end
+
 -- A message passes the filters first, and enters the history as they leave it; it is taken back when its turn cannot
 -- begin.
 local function begin_with(self, message, opts)
    opts = options_of(self, opts)
-   local passed, events, code = self.engine:_filter_messages(opts.filters, { message })
-   if not passed then return nil, events, code end
+   local events, passed, code = pass(self, opts, message)
+   if not events then return nil, passed, code end
    local before = self.messages
-   before[#before + 1] = passed[1]
-   local reply, why
-   reply, why, code = begin(self, opts, events)
-   if not reply then
+   before[#before + 1] = passed
+   local fine, reply, why
+   fine, reply, why, code = pcall(begin, self, opts, events)
+   if not fine or not reply then
       before[#before] = nil
       self.messages = before
    end
+   if not fine then error(reply, 0) end
    return reply, why, code
 end
 
---- Say something and let the model answer. The answer enters the history when it has been read to its end.
+--- Say something and let the model answer. The answer enters the history when it has been read to its end. With the
+-- option `filters`, what the history has that no turn has had yet passes them too.
 -- @tparam string text
 -- @tparam[opt] table opts as for @{perigee.engine:generate}
 -- @treturn ?perigee.reply nil, message, code
@@ -199,26 +223,14 @@ function Chat:say(text, opts)
    return begin_with(self, { role = "user", content = text }, opts)
 end
 
--- What came since the model spoke last, behind the filters: events | nil, message, code. Then nothing has changed.
-local function pass_latest(self, opts)
-   local list, latest = self.messages, {}
-   local first = #list + 1
-   while first > 1 and list[first - 1].role ~= "assistant" do first = first - 1 end
-   for i = first, #list do latest[#latest + 1] = list[i] end
-   local passed, events, code = self.engine:_filter_messages(opts.filters, latest)
-   if not passed then return nil, events, code end
-   for i, message in ipairs(passed) do list[first + i - 1] = message end
-   return events
-end
-
---- Let the model speak again, after results of tools or changes of the history. What came since it spoke last passes
+--- Let the model speak again, after results of tools or changes of the history. Messages that no turn has had yet pass
 -- the filters first.
 -- @tparam[opt] table opts as for @{perigee.engine:generate}
 -- @treturn ?perigee.reply nil, message, code
 function Chat:continue(opts)
    if #self.messages == 0 then return nil, "chat:continue: nothing has been said yet", "invalid" end
    opts = options_of(self, opts)
-   local events, message, code = pass_latest(self, opts)
+   local events, message, code = pass(self, opts)
    if not events then return nil, message, code end
    return begin(self, opts, events)
 end

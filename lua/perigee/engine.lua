@@ -62,7 +62,6 @@ local PARTS = {
 local LOGITS = { chunk = "integer", decode = "integer" }
 
 local N_EVENTS = 64
-local events = ffi.new("pg_event[?]", N_EVENTS)
 local request = ffi.new "pg_request"
 local anchor = {}          -- what `request` points at stays referenced from here until it is submitted
 local out_opening, out_engine = ffi.new "pg_opening *[1]", ffi.new "pg_engine *[1]"
@@ -92,6 +91,7 @@ function Engine.open(path, opts, level)
    if rc < 0 then return lib.fail(rc) end
    local self = setmetatable({
       path = file, _handle = out_engine[0], _requests = setmetatable({}, { __mode = "v" }),
+      _events = ffi.new("pg_event[?]", N_EVENTS),     -- its own: another engine is polled while these are handed out
    }, Engine)
    for name, make in pairs(members) do self[name] = make(self) end
    self._guard = lib.guard(function() self:close() end)
@@ -213,6 +213,10 @@ local function apply(self, what, given, subject)
    end
    return true
 end
+
+--- Check options of a generation before there is one.
+-- @local
+function Engine:_check_options(where, opts, level) return options.check(where, GENERATE, opts, level + 1) end
 
 local function submit(self, where, prompt, opts, level)
    local given, message, code = options.check(where, GENERATE, opts, level + 1)
@@ -388,15 +392,16 @@ function Engine:stats()
 end
 
 local function hand_out(self, n)
-   local requests = self._requests
+   local requests, events = self._requests, self._events
    for i = 0, n - 1 do
+      if not self._handle then return end              -- a filter's function closed it: their texts went with it
       local reader = requests[events[i].id]
       if reader then reader:accept(events[i]) end      -- else it was dropped, and is being cancelled
    end
 end
 
 --- Collect what has happened and hand it to the requests; for programs with an event loop of their own. Functions of
--- filters run in here, and cannot wait for the same engine.
+-- filters run in here: they cannot wait for the same engine, and while one of them has yielded nobody else can.
 -- @tparam[opt=0] number timeout_ms how long to wait for an event: 0 not at all, below 0 until there is one or nothing
 -- is in flight
 -- @treturn ?number how many events came; nil, message, code
@@ -410,7 +415,7 @@ function Engine:poll(timeout_ms)
          "invalid"
    end
    if self._tick then self._tick() end        -- watched files
-   local n = C.pg_poll(handle, timeout_ms or 0, events, N_EVENTS, err)
+   local n = C.pg_poll(handle, timeout_ms or 0, self._events, N_EVENTS, err)
    if n < 0 then return lib.fail(n) end
    self._busy = true
    local fine, raised = pcall(hand_out, self, n)

@@ -120,6 +120,8 @@ local function add_windows(programs, given)
    if given.pattern and (given.pattern:find "^%^" or given.pattern:find "%$$" and not given.pattern:find "%%%$$") then
       return nil, "pattern is tried at every character: leave ^ and $ out", "invalid"
    end
+   local wrong = given.pattern and window.fault(given.pattern)
+   if wrong then return nil, ("pattern %q: %s"):format(given.pattern, wrong), "invalid" end
    if max and (max < 1 or max > 65536) then return nil, "max must be 1 to 65536 bytes, not " .. max, "invalid" end
    if max and (step < 1 or step > max) then return nil, "step must be 1 to max, not " .. step, "invalid" end
    for i = 1, 3 do

@@ -60,8 +60,8 @@ end
 -- @usage while engine:poll(20) do watcher:poll() end
 function Watcher:poll()
    local called, now = 0, clock.now()
-   for i = 1, #self._files do
-      local state = self._files[i]
+   for _, state in ipairs(self._files) do
+      if self._files[1] == nil then break end            -- a callback has closed it
       if look(state) then state.changed, state.seen = true, now end
       if state.changed and state.size > 0 and rests(state, now) then
          state.changed = false

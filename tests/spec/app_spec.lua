@@ -99,6 +99,33 @@ describe("perigee.app", function()
       end
    end)
 
+   it("keeps its settings when those that come are of the wrong kind", function()
+      local before = served()
+      for text, why in pairs {
+         ["return { route = 5 }"] = "expected knobs", ["return { route = { top = 'x' } }"] = "must be an integer",
+         ["return { options = 5 }"] = "options must be a table",
+         ["return { options = { max = 5 } }"] = "unknown option",
+         ["return { options = { max_new = 'x' } }"] = "must be an integer",
+      } do
+         write("app.lua", text)
+         local found = changes()
+         assert.same({ 1, "app.lua", false }, { #found, found[1].path, found[1].ok })
+         assert.matches(why, found[1].message, 1, true)
+         assert.matches("app.lua", found[1].message, 1, true)
+         assert.equal(before, served())
+      end
+   end)
+
+   it("takes settings up once what they name has come", function()
+      write("app.lua", "return { filters = 'late' }")
+      assert.is_false(changes()[1].ok)
+      write("filters/late.lua", 'return require("perigee").filter { name = "late", words = { "fox" } }')
+      local found = changes()
+      assert.same({ "filters/late.lua", true, "app.lua", true },
+         { found[1].path, found[1].ok, found[2].path, found[2].ok })
+      assert.same({ "late" }, { app:options().filters })
+   end)
+
    it("takes up files that come, and lets go of those that go", function()
       write("filters/late.lua", 'return require("perigee").filter { name = "late", words = { "fox" } }')
       assert.same({ { path = "filters/late.lua", ok = true } }, changes())

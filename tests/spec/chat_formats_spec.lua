@@ -58,6 +58,9 @@ describe("what a model says", function()
    it("begins in the reasoning that the prompt opened", function()
       assert.equal("think", formats.first(hermes, "<|im_start|>assistant\n<think>\n"))
       assert.equal("text", formats.first(hermes, "<|im_start|>assistant\n"))
+      local began = os.clock()
+      assert.equal("text", formats.first(hermes, ("<think"):rep(100000)))        -- what a user wrote
+      assert.is_true(os.clock() - began < 5)
       same_in_all_pieces(hermes, "I think\n</think>\n\nYes.", {
          { kind = "reasoning", text = "I think" }, { kind = "text", text = "Yes." } }, "think")
    end)

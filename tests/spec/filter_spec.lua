@@ -208,6 +208,13 @@ describe("perigee.filter", function()
          [{ name = "x", regex = { "a+", "b(" } }] = 'missing closing parenthesis at byte 3 of "b("',
          [{ name = "x", pattern = "%d" }] = "pattern needs max",
          [{ name = "x", pattern = "%d$", max = 3 }] = "leave ^ and $ out",
+         [{ name = "x", pattern = "a[^]", max = 3 }] = 'pattern "a[^]": a class without ]',
+         [{ name = "x", pattern = "a%", max = 3 }] = "it ends with %",
+         [{ name = "x", pattern = "a%b(", max = 3 }] = "%b needs two characters",
+         [{ name = "x", pattern = "a%fb", max = 3 }] = "%f needs a class",
+         [{ name = "x", pattern = "a(b", max = 3 }] = "a ( without )",
+         [{ name = "x", pattern = "a)b", max = 3 }] = "a ) without (",
+         [{ name = "x", pattern = "(a%1)", max = 3 }] = "%1 refers to no capture",
          [{ name = "x", classify = print, max = 0 }] = "max must be 1 to 65536",
          [{ name = "x", classify = print, max = 4, step = 5 }] = "step must be 1 to max",
          [{ name = "x", words = "a", action = "explode" }] = 'action must be "block"',
@@ -245,6 +252,17 @@ describe("perigee.filter", function()
       assert.is_nil(none)
       assert.matches('filter "e" failed: .*why', message)
       assert.equal("invalid", code)
+   end)
+
+   it("takes a time that grows with the text, however many matches there are", function()
+      local began = os.clock()
+      local mask = filter { name = "m", words = { "a" }, action = "mask" }
+      local flag = filter { name = "f", regex = "a b", action = "flag" }
+      local stream = mask:stream(flag)
+      local text, matches = stream:push(("a b "):rep(60000))
+      assert.equal(("* b "):rep(60000), text)
+      assert.equal(120000, #matches)
+      assert.is_true(os.clock() - began < 10)
    end)
 
    it("folds case and width", function()

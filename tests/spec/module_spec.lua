@@ -158,6 +158,7 @@ describe("perigee", function()
       end)
 
       it("shows itself", function() assert.matches("^perigee.engine .*deepseek2 q8_0", tostring(engine)) end)
+      it("shows what it knows by name", function() assert.matches("^perigee.filters: ", tostring(engine.filters)) end)
 
       it("counts what it does", function()
          local before = helper.settle(engine)

@@ -25,6 +25,7 @@ local ENDLESS = {
    ["sorting without end"] = "local t = {} for i = 1, 1000 do t[i] = i end "
       .. "table.sort(t, function() while true do end end)",
    ["sorting again and again"] = "local t = {} for i = 1, 9000 do t[i] = i end while true do table.sort(t) end",
+   ["a list that grows and shrinks"] = "local t = {} while true do table.insert(t, #t + 1, 1) table.remove(t) end",
    ["unpacking again and again"] = "local t = {} while true do select('#', unpack(t, 1, 7000)) end",
    ["an emptied table"] = "local t = {} for i = 1, 9000 do t['k' .. i] = 1 end for k in pairs(t) do t[k] = nil end "
       .. "while true do next(t) end",
@@ -359,6 +360,19 @@ describe("l, t and q", function()
       assert(policy:call("admit", view))
       assert.equal(-1, view.verdict)
       assert.equal(("é"):rep(63), ffi.string(view.why))
+   end)
+
+   it("write no further than a reason reaches, whatever a policy has made of its strings", function()
+      local policy = assert(open [[
+         return { admit = function(q)
+            string.sub = function() return ('x'):rep(600) end
+            if q.prompt > 100 then q:refuse 'no' end
+         end }]])
+      local memory = ffi.new "struct { pg_admit_view view; uint8_t behind[1024]; }"
+      memory.view.n_prompt = 101
+      assert(policy:call("admit", memory.view))
+      assert.equal("no", ffi.string(memory.view.why))
+      for i = 0, 1023 do assert.equal(0, memory.behind[i]) end
    end)
 end)
 

@@ -209,9 +209,10 @@ describe("filters", function()
       assert.equal(0, on_prompt(assert(chat:say("And back", opts):result())))
    end)
 
+   local hide = assert(perigee.filter { name = "hide", words = { "secret" }, action = "mask", on = "prompt" })
+   local wall = assert(perigee.filter { name = "wall", words = { "forbidden" }, action = "block", on = "prompt" })
+
    it("look at what tools gave", function()
-      local hide = assert(perigee.filter { name = "hide", words = { "secret" }, action = "mask", on = "prompt" })
-      local wall = assert(perigee.filter { name = "wall", words = { "forbidden" }, action = "block", on = "prompt" })
       local chat = assert(engine:chat { messages = { { role = "user", content = "Look it up" },
          { role = "assistant", content = "", tool_calls = { { id = "call00001", type = "function",
             ["function"] = { name = "look", arguments = "{}" } } } } } })
@@ -224,6 +225,36 @@ describe("filters", function()
       assert.is_nil(reply)
       assert.truthy(message:find("wall", 1, true), message)
       assert.equal("filter", code)
+   end)
+
+   it("look at the parts of a content", function()
+      local template = "{% for m in messages %}{% for p in m.content %}{{ p.text }}{% endfor %}{% endfor %}"
+      local parts = { { type = "text", text = "the secret word" } }
+      local chat = assert(engine:chat { template = template, messages = { { role = "user", content = parts } } })
+      local result = assert(assert(chat:continue { max_new = 2, filters = { hide, wall } }):result())
+      assert.equal(1, on_prompt(result))
+      assert.equal("the ****** word", chat.messages[1].content[1].text)
+      assert.equal("the secret word", parts[1].text)
+      parts[2] = { type = "text", text = "the forbidden word" }
+      local request, message, code = engine:generate({ { role = "user", content = parts } }, { filters = { wall } })
+      assert.is_nil(request)
+      assert.truthy(message:find("wall", 1, true), message)
+      assert.equal("filter", code)
+   end)
+
+   it("look at the history that a chat begins with, once", function()
+      local history = { { role = "user", content = "the secret word" }, { role = "assistant", content = "Yes." } }
+      local chat = assert(engine:chat { system = "No secret.", messages = history })
+      local result = assert(assert(chat:say("Again.", { max_new = 2, filters = { hide } })):result())
+      assert.equal(1, on_prompt(result))
+      assert.equal("the ****** word", chat.messages[2].content)
+      result = assert(assert(chat:say("Again.", { max_new = 2, filters = { hide } })):result())
+      assert.equal(0, on_prompt(result))
+      local other = assert(engine:chat { messages = { { role = "user", content = "the forbidden word" } } })
+      local reply, _, code = other:say("Again.", { max_new = 2, filters = { wall } })
+      assert.is_nil(reply)
+      assert.equal("filter", code)
+      assert.equal(1, #other.messages)
    end)
 
    it("may generate for themselves before a prompt, and are refused to wait for their own engine behind it", function()
@@ -243,6 +274,45 @@ describe("filters", function()
       assert.equal(8, #result.tokens)
       assert.is_nil(seen[1])
       assert.truthy(seen[2]:find("another engine", 1, true), seen[2])
+   end)
+
+   -- Many events are fetched in one go, and functions run while these are handed out.
+   local function slowly(name, act)
+      return assert(perigee.filter { name = name, words = { "e" }, action = function()
+         act()
+         return "flag"
+      end })
+   end
+   local story = { max_new = 60, seed = 3, ignore_eos = true }
+
+   it("may wait for another engine, and lose nothing of their own", function()
+      local other = assert(perigee.open(helper.model, { context = 512 }))
+      local asked = 0
+      local ask = slowly("ask", function()
+         asked = asked + 1
+         assert(other:complete("The fox", { max_new = 3, seed = 1 }))
+      end)
+      local expected = assert(engine:complete("Once upon a time", story))
+      local request = assert(engine:generate("Once upon a time", { max_new = 60, seed = 3, ignore_eos = true,
+         filters = { ask } }))
+      while engine:stats().running > 0 do end
+      assert.equal(expected, assert(request:result()).text)
+      assert.is_true(asked > 1)
+      other:close()
+   end)
+
+   it("may close their engine", function()
+      local own = assert(perigee.open(helper.model, { context = 512 }))
+      local close = slowly("close", function() own:close() end)
+      local request = assert(own:generate("Once upon a time", { max_new = 60, seed = 3, ignore_eos = true,
+         filters = { close } }))
+      local neighbour = assert(own:generate("Once upon a time", story))
+      while own:stats().running > 0 do end
+      for _, reader in ipairs { request, neighbour } do
+         local result, message, code = reader:result()
+         assert.is_nil(result)
+         assert.equal("cancelled", code, message)
+      end
    end)
 end)
 

@@ -105,6 +105,32 @@ describe("a template", function()
       assert.equal("f=1.0 a=1 [1, 'x']1.0", render(source, '{"d": {"f": 1.0, "a": 1}, "l": [1, "x"]}'))
    end)
 
+   it("goes through a long text in a time that grows with it", function()
+      for source, length in pairs {
+         ["('ab ' * 100000).split() | length"] = "100000", ["('é ' * 100000).rsplit() | length"] = "100000",
+         ["('a' * 200000) | wordwrap(1) | length"] = "399999",
+         ["('ab ' * 100000) | wordwrap(9999999) | length"] = "299999",
+         ["('<!--' * 50000) | striptags | length"] = "200000", ["('<b' * 100000) | striptags | length"] = "200000",
+         ["('a' * 600000).rfind('b' ~ 'a' * 300000)"] = "limit", ["('a' * 300000 ~ 'b') in ('a' * 600000)"] = "limit",
+      } do
+         local began = os.clock()
+         local text, _, code = render("{{ " .. source .. " }}")
+         assert.equal(length, text or code, source)
+         assert.is_true(os.clock() - began < 5, source)
+      end
+   end)
+
+   it("pays for texts that it goes through again and again", function()
+      for _, what in ipairs { "s[0]", "s | int", "s.count('a')", "s < s", "s.swapcase()" } do
+         local began = os.clock()
+         local text, _, code = render("{% set s = 'ab ' * 500000 %}{% for i in range(20000) %}{% set _ = " .. what
+            .. " %}{% endfor %}")
+         assert.is_nil(text, what)
+         assert.equal("limit", code)
+         assert.is_true(os.clock() - began < 10, what)
+      end
+   end)
+
    it("names the line of a mistake", function()
       local _, message, code = render "a\n{% if %}"
       assert.matches("line 2: expected an expression", message)

@@ -42,6 +42,20 @@ describe("a watcher", function()
       end
    end
 
+   it("may be closed by what it calls", function()
+      local called, second, both = 0, folder .. "/second.lua", nil
+      helper.write(second, "first")
+      both = perigee.watch({ path, second }, function()
+         called = called + 1
+         both:close()
+      end)
+      helper.write(path, "changed")
+      helper.write(second, "changed")
+      ffi.C.pg_spec_usleep(60000)
+      assert(wait_for(function() both:poll() end, function() return called > 0 end))
+      assert.equal(1, called)
+   end)
+
    it("says nothing of what was there when it began", function()
       settle()
       assert.same({}, seen)

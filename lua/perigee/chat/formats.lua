@@ -190,7 +190,7 @@ end
 -- @tparam string prompt
 -- @treturn string name of a state
 function M.first(format, prompt)
-   if format.states.think and prompt:find "<think[^>]*>%s*$" then return "think" end
+   if format.states.think and prompt:find "<think[^<>]*>%s*$" then return "think" end
    return format.first
 end
 

@@ -11,6 +11,7 @@ local M = {}
 
 local ROLES = { system = true, developer = true, user = true, assistant = true, tool = true }
 local GUARDED = { user = true, tool = true }
+local MAX_DEPTH = 200                                   -- of content; templates refuse what is deeper
 local LEFT, RIGHT = "\238\128\128", "\238\128\129"       -- U+E000 and U+E001, of the private use area
 
 --- Check a list of messages.
@@ -30,6 +31,43 @@ function M.check(where, messages)
       end
    end
    return true
+end
+
+--- Content with its texts replaced: a string, or whatever a template may find texts in.
+-- @param content
+-- @tparam function change text -> text
+-- @tparam ?boolean keys whether those of objects are texts as well
+-- @return a copy; the same where there is nothing to replace
+function M.replace(content, change, keys, depth)
+   depth = depth or 0
+   if type(content) == "string" then return change(content) end
+   local meta = type(content) == "table" and getmetatable(content)
+   if type(content) ~= "table" or content == json.null or meta == json.INTEGER or depth > MAX_DEPTH then
+      return content
+   end
+   if not json.is_object(content) then
+      local list, n = {}, 0
+      for i, item in ipairs(content) do list[i] = M.replace(item, change, keys, depth + 1) end
+      for _ in pairs(content) do n = n + 1 end
+      return n == #list and json.array(list) or content                -- neither list nor map: no template takes it
+   end
+   local fields, order = {}, {}
+   for key, value in json.pairs(content) do
+      if keys and type(key) == "string" then key = change(key) end
+      order[#order + 1], fields[key] = key, M.replace(value, change, keys, depth + 1)
+   end
+   return json.object(fields, order)
+end
+
+-- All texts of content, one after the other.
+local function text_of(content)
+   if type(content) == "string" then return content end
+   local texts = {}
+   for i, part in ipairs(content or {}) do
+      local text = type(part) == "table" and part.text or part
+      texts[i] = type(text) == "string" and text or ""
+   end
+   return table.concat(texts)
 end
 
 -- ---- tools ----------------------------------------------------------------------------------------------------------
@@ -84,7 +122,7 @@ end
 local function told(list, text)
    local copies, first = {}, list[1]
    if first.role == "system" then
-      copies[1] = { role = "system", content = first.content .. "\n\n" .. text }
+      copies[1] = { role = "system", content = text_of(first.content) .. "\n\n" .. text }
    else
       copies[1] = { role = "system", content = text }
    end
@@ -131,8 +169,11 @@ local function prepare(tokenizer, messages, as_text, signs)
    for i, message in ipairs(messages) do
       local copy = {}
       for key, value in pairs(message) do copy[key] = value end
-      if GUARDED[copy.role] and type(copy.content) == "string" then
-         copy.content = guard(tokenizer, copy.content, signs)
+      if GUARDED[copy.role] then
+         local function guarded(text) return guard(tokenizer, text, signs) end
+         for key, value in pairs(copy) do
+            if key ~= "role" then copy[key] = M.replace(value, guarded, true) end
+         end
       end
       if copy.content == nil then copy.content = "" end
       if copy.tool_calls then
@@ -154,19 +195,27 @@ local function prepare(tokenizer, messages, as_text, signs)
    return list
 end
 
+-- A turn in words: a call that the model made, or what a tool gave.
+local function worded(message)
+   if message.role == "tool" then
+      return { role = "user", content = ("Result of %s: %s"):format(message.name or "the call",
+         text_of(message.content)) }
+   end
+   local lines = {}
+   for i, call in ipairs(message.tool_calls) do
+      local own = call["function"]
+      lines[i] = ('{"name": %s, "arguments": %s}'):format(json.encode(own.name),
+         type(own.arguments) == "string" and own.arguments or json.encode(own.arguments))
+   end
+   return { role = message.role, content = table.concat(lines, "\n") }
+end
+
 -- For templates that know no tools at all: calls and results as plain turns.
 local function plainly(list)
    local plain = {}
    for i, message in ipairs(list) do
-      local copy = { role = message.role, content = message.content or "" }
-      for _, call in ipairs(message.tool_calls or {}) do
-         copy.content = ('{"name": %s, "arguments": %s}'):format(json.encode(call["function"].name),
-            call["function"].arguments)
-      end
-      if copy.role == "tool" then
-         copy.role, copy.content = "user", ("Result of %s: %s"):format(message.name or "the call", copy.content)
-      end
-      plain[i] = copy
+      local of_tools = message.role == "tool" or message.tool_calls and #message.tool_calls > 0
+      plain[i] = of_tools and worded(message) or message
    end
    return plain
 end

@@ -5,6 +5,7 @@
 -- @classmod perigee.filters
 local filter = require "perigee.filter"
 local options = require "perigee.options"
+local replace = require("perigee.chat.messages").replace
 local Reader = require "perigee.filter.reader"
 local Stack = require "perigee.filter.stack"
 
@@ -168,17 +169,22 @@ local function filter_text(filters, text, events)
    return table.concat(parts)
 end
 
--- A list of messages, each with its text behind filters.
+-- A list of messages, each with its texts behind filters.
 local function filter_messages(filters, messages, events)
-   local list = {}
+   local list, why, code = {}, nil, nil
+   local function pass(text)
+      if why then return text end
+      local left
+      left, why, code = filter_text(filters, text, events)
+      return left or text
+   end
    for i, message in ipairs(messages) do
       list[i] = message
-      if type(message) == "table" and type(message.content) == "string" then
-         local text, why, code = filter_text(filters, message.content, events)
-         if not text then return nil, why, code end
+      if type(message) == "table" and message.content then
          list[i] = {}
          for key, value in pairs(message) do list[i][key] = value end
-         list[i].content = text
+         list[i].content = replace(message.content, pass)
+         if why then return nil, why, code end
       end
    end
    return list
@@ -219,6 +225,10 @@ local function filter_prompt(engine, value, prompt)
    end
    resolved, found = list, events
    return prompt
+end
+
+function Filters:__tostring()
+   return ("perigee.filters: %s"):format(table.concat(options.names(self._entries), ", "))
 end
 
 return function(Engine)

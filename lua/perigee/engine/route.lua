@@ -321,7 +321,7 @@ return function(class)
    class.add_member("knobs", knobs_of)
    class.add_option("route", {
       fill = function(engine, value, request, anchor)
-         local handle, message, code = engine:_policy("engine:generate, route", value, 4)
+         local handle, message, code = engine:_policy("engine:generate, route", value, 5)
          if not handle then return nil, message, code end
          anchor.policy, request.policy = handle, handle
          return true

@@ -24,6 +24,9 @@ Tapes.__index = Tapes
 -- Old bytes are let go when so many new ones have come.
 local TRIM = 4096
 
+-- Bytes that are looked at in one go: the queue of matches grows with them, and putting one into its place with it.
+local PIECE = 4096
+
 local const_bytes = ffi.typeof "const uint8_t *"
 
 --- The tape for matchers that fold in one way.
@@ -362,10 +365,12 @@ end
 -- @raise what a matcher or a function of the application raises
 function Stack:push(text)
    self.n_out, self.rewound = 0, false
-   if self.blocked then return end
-   feed(self, text)
-   settle(self, false)
-   trim(self)
+   for from = 1, math.max(1, #text), PIECE do
+      if self.blocked or self.rewound then return end
+      feed(self, #text <= PIECE and text or text:sub(from, from + PIECE - 1))
+      settle(self, false)
+      trim(self)
+   end
 end
 
 --- The end: nothing can become a match any more. As @{push}; text may follow all the same when tokens were taken back.

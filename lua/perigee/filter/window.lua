@@ -12,6 +12,55 @@ local M = {}
 
 local CONTEXT = 16           -- bytes in front of a window that a pattern may look back at
 
+-- Where the class that begins at `at` ends; nil when it does not.
+local function class_end(pattern, at)
+   at = pattern:sub(at + 1, at + 1) == "^" and at + 2 or at + 1
+   repeat                                                       -- a ] that comes first stands for itself
+      if at > #pattern then return nil end
+      at = at + (pattern:sub(at, at) == "%" and 2 or 1)
+   until pattern:sub(at, at) == "]"
+   return at
+end
+
+-- What is wrong behind a %, and where the pattern goes on. `captures` says of each whether it is closed.
+local function escape(pattern, at, captures)
+   local c = pattern:sub(at + 1, at + 1)
+   if c == "" then return "it ends with %" end
+   if c == "b" then return #pattern < at + 3 and "%b needs two characters" or nil, at + 4 end
+   if c == "f" then return pattern:sub(at + 2, at + 2) ~= "[" and "%f needs a class" or nil, at + 2 end
+   if c:find "%d" and not captures[tonumber(c)] then return ("%%%s refers to no capture"):format(c) end
+   return nil, at + 2
+end
+
+--- What is wrong with a Lua pattern; string.find says so only where a text leads it there.
+-- @tparam string pattern
+-- @treturn ?string nil when it is fine
+function M.fault(pattern)
+   local at, open, captures = 1, {}, {}
+   while at and at <= #pattern do
+      local c, wrong = pattern:sub(at, at), nil
+      if c == "%" then
+         wrong, at = escape(pattern, at, captures)
+      elseif c == "[" then
+         at = class_end(pattern, at)
+         if not at then return "a class without ]" end
+         at = at + 1
+      else
+         if c == "(" then
+            captures[#captures + 1] = false
+            open[#open + 1] = #captures
+         elseif c == ")" then
+            if #open == 0 then return "a ) without (" end
+            captures[table.remove(open)] = true
+         end
+         at = at + 1
+      end
+      if wrong then return wrong end
+   end
+   if #open > 0 then return "a ( without )" end
+   return #captures > 32 and "more than 32 captures" or nil
+end
+
 --- A Lua pattern, tried at one place of a string.
 -- @tparam string pattern without anchors
 -- @treturn function (text, init) -> first, last

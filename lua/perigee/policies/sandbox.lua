@@ -13,7 +13,10 @@ return function(shared)
    local gmatch, match, remove, rep, sort, sub = string.gmatch, string.match, table.remove, string.rep, table.sort,
       string.sub
 
-   local function charge(cost) shared.n = shared.n - floor(cost) end
+   -- What costs less than nothing would pay for the turns of a loop.
+   local function charge(cost)
+      if cost > 0 then shared.n = shared.n - floor(cost) end
+   end
    local function short(n, where)
       if n > LONGEST then error(where .. ": longer than " .. LONGEST .. " bytes", 3) end
    end

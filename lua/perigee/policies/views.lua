@@ -11,6 +11,7 @@
 -- @return table of functions that take a hook and return what C calls
 return function(ffi, S)
    local huge, tobit = math.huge, bit.tobit
+   local byte, gsub, sub = string.byte, string.gsub, string.sub -- a text's own methods are the policy's to replace
    local tenants = {}                                           -- names by number, as they come up
 
    -- A whole number from `first` to below n. What is wrong is said at the line of the policy, which called the method
@@ -189,8 +190,8 @@ return function(ffi, S)
 
    function q:refuse(why)
       if type(why) ~= "string" then error("q:refuse: why must be a string, not a " .. type(why), 2) end
-      why = string.gsub(why:sub(1, ffi.sizeof(S.admit.why) - 1), "[\192-\255][\128-\191]*$", function(tail)
-         local first = tail:byte()                              -- no half of a character at the end
+      why = gsub(sub(why, 1, ffi.sizeof(S.admit.why) - 1), "[\192-\255][\128-\191]*$", function(tail)
+         local first = byte(tail)                               -- no half of a character at the end
          return #tail < (first >= 240 and 4 or first >= 224 and 3 or 2) and "" or tail
       end)
       S.admit.verdict = -1

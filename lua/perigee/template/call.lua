@@ -27,6 +27,12 @@ function M.define(parameters, fn)
    return entry
 end
 
+--- Spend what any function may take to go through the text that it is applied to; those that take more say so.
+function M.pay(value)
+   local s = values.string_of(value)
+   if s then values.charge(#s / 64) end
+end
+
 local function position(list, name)
    for i = 1, #list do
       if list[i] == name then return i end
@@ -42,6 +48,7 @@ end
 -- @tparam ?{string,...} names of keyword arguments
 -- @tparam ?table named their values, by name
 function M.invoke(entry, title, value, args, n, names, named)
+   M.pay(value)
    if entry.raw then return entry.fn(value, args, n, names, named) end
    if n > entry.max then fail("%s() takes at most %d arguments, %d are given", title, entry.max, n) end
    if names and #names > 0 then

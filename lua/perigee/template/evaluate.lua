@@ -293,15 +293,20 @@ local function applied(kinds, what)
       if is_plain(node) and not entry.raw and n >= entry.min and n <= entry.max then
          local fn, args = entry.fn, compile_all(node.args)
          local first, second = args[1], args[2]
-         if n == 0 then return function(f) return fn(value(f)) end end
+         local function subject(f)
+            local v = value(f)
+            call.pay(v)
+            return v
+         end
+         if n == 0 then return function(f) return fn(subject(f)) end end
          if n == 1 then
             return function(f)
-               local v = value(f)
+               local v = subject(f)
                return fn(v, first(f))
             end
          end
          return function(f)
-            local v, a = value(f), first(f)
+            local v, a = subject(f), first(f)
             return fn(v, a, second(f))
          end
       end
@@ -327,6 +332,7 @@ local function method_call(node)
       if entry then
          if plain and not entry.raw and n >= entry.min and n <= entry.max then
             local a = first(f)
+            call.pay(v)
             return entry.fn(v, a, second(f))
          end
          return call.invoke(entry, name, v, collect(f))

@@ -4,7 +4,6 @@
 local call = require "perigee.template.call"
 local format = require "perigee.template.format"
 local text = require "perigee.template.text"
-local utf8 = require "perigee.utf8"
 local values = require "perigee.template.values"
 local json = require "perigee.json"
 
@@ -46,7 +45,8 @@ for _, name in ipairs { "upper", "lower", "title", "capitalize" } do
 end
 method("casefold", "", function(s) return (text.lower(s):gsub("ß", "ss")) end)
 method("swapcase", "", function(s)
-   local chars = utf8.split(s)
+   values.charge(#s * 2)
+   local chars = text.split(s)
    for i, char in ipairs(chars) do
       chars[i] = text.case(char) == "upper" and text.lower(char) or text.upper(char)
    end
@@ -56,7 +56,7 @@ end)
 -- The characters of a string as a set.
 local function set_of(chars)
    local set = {}
-   for _, char in ipairs((utf8.split(chars))) do set[char] = true end
+   for _, char in ipairs((text.split(chars))) do set[char] = true end
    return set
 end
 
@@ -68,7 +68,7 @@ local function strip(s, chars, left, right)
       return left and text.lstrip(s) or s
    end
    local set = set_of(need_text(chars, "strip arg"))
-   local list_of, n = utf8.split(s)
+   local list_of, n = text.split(s)
    local first, last = 1, n
    while left and first <= last and set[list_of[first]] do first = first + 1 end
    while right and last >= first and set[list_of[last]] do last = last - 1 end
@@ -81,10 +81,13 @@ method("rstrip", "chars?", function(s, chars) return strip(s, chars, false, true
 -- Where a part begins and ends in s, from the left; nil.
 local function search(s, part, from) return s:find(part, from, true) end
 
--- The same from the right, the last that ends before `limit`.
-local function search_back(s, part, limit)
-   for at = limit - #part, 1, -1 do
-      if s:sub(at, at + #part - 1) == part then return at, at + #part - 1 end
+-- The same from the right: a function that gives the last that ends before `limit`.
+local function backwards(s, part)
+   values.charge_search(s, part)
+   local mirrored, sought, n = s:reverse(), part:reverse(), #s
+   return function(limit)
+      local at = mirrored:find(sought, n - limit + 2, true)
+      if at then return n - at + 2 - #part, n - at + 1 end
    end
 end
 
@@ -98,29 +101,16 @@ local SPACES = "[ \t\n\r\f\v\28-\31]"
 
 -- Words between white space, at most max cuts.
 local function split_words(s, max)
-   local out, rest = {}, text.lstrip(s)
-   while rest ~= "" do
+   local out, at = {}, text.next_word(s, 1)
+   while at <= #s do
       if #out == max then
-         out[#out + 1] = rest
+         out[#out + 1] = s:sub(at)
          break
       end
-      local at
-      if text.is_ascii(rest) then
-         at = rest:find(SPACES)
-      else
-         local from = 1
-         while from <= #rest do
-            local width = utf8.width(rest, from) or 1
-            if text.is_space(rest:sub(from, from + width - 1)) then
-               at = from
-               break
-            end
-            from = from + width
-         end
-      end
-      out[#out + 1] = rest:sub(1, (at or #rest + 1) - 1)
+      local stop = text.word_end(s, at)
+      out[#out + 1] = s:sub(at, stop - 1)
       values.charge(1)
-      rest = at and text.lstrip(rest:sub(at)) or ""
+      at = text.next_word(s, stop)
    end
    return out
 end
@@ -133,12 +123,14 @@ method("split", "sep? maxsplit?", function(s, sep, max)
       return values.list(split_words(s, max))
    end
    sep = separator_of(sep)
+   values.charge_search(s, sep)
    local out, n, from = {}, 0, 1
    while n < max do
       local first, last = search(s, sep, from)
       if not first then break end
       n = n + 1
       out[n] = s:sub(from, first - 1)
+      values.charge(1)
       from = last + 1
    end
    out[n + 1] = s:sub(from)
@@ -157,22 +149,25 @@ method("rsplit", "sep? maxsplit?", function(s, sep, max)
    if max < 0 then max = math.huge end
    local out = {}
    if sep == nil or sep == null then
-      s = text.rstrip(s)
-      while s ~= "" and #out < max do
-         local head, tail = s:match("^(.*" .. SPACES .. ")(.-)$")
-         if not head then break end
-         out[#out + 1] = tail
-         s = text.rstrip(head)
+      local mirrored, n, stop = s:reverse(), #s, text.trimmed(s, #s)
+      while #out < max do
+         local at = mirrored:find(SPACES, n - stop + 1)
+         if not at then break end
+         out[#out + 1] = s:sub(n - at + 2, stop)
+         values.charge(1)
+         stop = text.trimmed(s, n - at + 1)
       end
-      if text.lstrip(s) ~= "" then out[#out + 1] = #out < max and text.lstrip(s) or s end
+      local rest = s:sub(1, stop)
+      if text.lstrip(rest) ~= "" then out[#out + 1] = #out < max and text.lstrip(rest) or rest end
       return values.list(reversed(out))
    end
    sep = separator_of(sep)
-   local limit = #s + 1
+   local limit, last_before = #s + 1, backwards(s, sep)
    while #out < max do
-      local first, last = search_back(s, sep, limit)
+      local first, last = last_before(limit)
       if not first then break end
       out[#out + 1] = s:sub(last + 1, limit - 1)
+      values.charge(1)
       limit = first
    end
    out[#out + 1] = s:sub(1, limit - 1)
@@ -180,12 +175,13 @@ method("rsplit", "sep? maxsplit?", function(s, sep, max)
 end)
 
 method("partition", "sep", function(s, sep)
-   local first, last = search(s, separator_of(sep), 1)
+   values.charge_search(s, separator_of(sep))
+   local first, last = search(s, string_of(sep), 1)
    if not first then return values.tuple { s, "", "" } end
    return values.tuple { s:sub(1, first - 1), sep, s:sub(last + 1) }
 end)
 method("rpartition", "sep", function(s, sep)
-   local first, last = search_back(s, separator_of(sep), #s + 1)
+   local first, last = backwards(s, separator_of(sep))(#s + 1)
    if not first then return values.tuple { "", "", s } end
    return values.tuple { s:sub(1, first - 1), sep, s:sub(last + 1) }
 end)
@@ -199,6 +195,7 @@ method("splitlines", "keepends?", function(s, keep)
       if not at then break end
       local behind = s:sub(at, at + 1) == "\r\n" and at + 2 or at + 1
       out[#out + 1] = s:sub(from, keep and behind - 1 or at - 1)
+      values.charge(1)
       from = behind
    end
    if from <= #s then out[#out + 1] = s:sub(from) end
@@ -251,9 +248,9 @@ local function finder(back)
       part = need_text(part, "argument")
       local within, skipped = part_of(s, first, last)
       if not within then return -1 end
-      values.charge(#within / 16)
+      values.charge_search(within, part)
       local at
-      if back then at = part == "" and #within + 1 or search_back(within, part, #within + 1)
+      if back then at = part == "" and #within + 1 or backwards(within, part)(#within + 1)
       else at = search(within, part, 1) end
       return at and text.length(within:sub(1, at - 1)) + skipped or -1
    end
@@ -276,10 +273,12 @@ method("count", "sub start? end_?", function(s, part, first, last)
    part = need_text(part, "argument")
    if not s then return 0 end
    if part == "" then return text.length(s) + 1 end
+   values.charge_search(s, part)
    local n, from = 0, 1
    while true do
       local _, at = search(s, part, from)
       if not at then return n end
+      values.charge(1)
       n, from = n + 1, at + 1
    end
 end)
@@ -287,11 +286,11 @@ end)
 --- s with a text replaced, at most `count` times (below 0: all).
 local function replace(s, old, new, count)
    old, new, count = need_text(old, "replace() argument 1"), need_text(new, "replace() argument 2"), need_int(count, -1)
-   values.charge(1 + #s / 32)
+   values.charge_search(s, old)
    if count < 0 then count = math.huge end
    local out, n, from, total = {}, 0, 1, #s
    if old == "" then
-      local chars = utf8.split(s)
+      local chars = text.split(s)
       values.check_size(#s + (#chars + 1) * #new)
       for i = 1, #chars do out[i] = (i <= count and new or "") .. chars[i] end
       return concat(out) .. (#chars < count and new or "")
@@ -330,6 +329,7 @@ method("expandtabs", "tabsize?", function(s, size)
    size = math.max(0, math.min(need_int(size, 8), 256))
    local column = 0
    values.check_size(#s * size)
+   values.charge(#s)
    return (s:gsub("[^\128-\191]", function(char)
       if char == "\n" or char == "\r" then column = 0 return end
       if char ~= "\t" then column = column + 1 return end
@@ -358,8 +358,7 @@ method("encode", "encoding? errors?", function(s) return setmetatable({ text = s
 local function asks(name, pattern, beyond)
    method(name, "", function(s)
       if s == "" then return false end
-      values.charge(#s / 8)
-      for _, char in ipairs((utf8.split(s))) do
+      for _, char in ipairs((text.split(s))) do
          if #char == 1 and not char:find(pattern) or #char > 1 and not (beyond and beyond(char)) then return false end
       end
       return true
@@ -379,7 +378,7 @@ method("isidentifier", "", function(s) return s:find "^[%a_\128-\255][%w_\128-\2
 
 local function cased(s, which)
    local some = false
-   for _, char in ipairs((utf8.split(s))) do
+   for _, char in ipairs((text.split(s))) do
       local case = text.case(char)
       if case and case ~= which then return false end
       some = some or case ~= nil

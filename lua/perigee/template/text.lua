@@ -10,8 +10,19 @@ local utf8 = require "perigee.utf8"
 local M = {}
 
 local find, sub, byte = string.find, string.sub, string.byte
+
+--- What working on so many bytes costs a rendering, in steps; values.lua puts its own function here.
+function M.charge() end
+
+--- The characters of a text, and how many.
+function M.split(s)
+   M.charge(#s / 4)
+   return utf8.split(s)
+end
+local split = M.split
+
 local space = lpeg.space
-local leading = space ^ 0 * lpeg.Cp()
+local leading, word = space ^ 0 * lpeg.Cp(), (1 - space) ^ 0 * lpeg.Cp()
 
 local function is_ascii(s) return not find(s, "[\128-\255]") end
 M.is_ascii = is_ascii
@@ -19,20 +30,19 @@ M.is_ascii = is_ascii
 --- How many characters.
 function M.length(s)
    if is_ascii(s) then return #s end
-   local _, n = utf8.split(s)
+   local _, n = split(s)
    return n
 end
 
 --- The characters from the first to the last, from 1, both within the text or empty.
 function M.sub(s, first, last)
    if is_ascii(s) then return sub(s, first, last) end
-   local chars, n = utf8.split(s)
+   local chars, n = split(s)
    return table.concat(chars, "", first, math.min(last, n))
 end
 
---- Without white space at its end.
-function M.rstrip(s)
-   local last = #s
+--- Where a text ends that goes up to `last`, without white space at its end.
+function M.trimmed(s, last)
    while last > 0 do
       local b = byte(s, last)
       if b < 128 then
@@ -44,6 +54,12 @@ function M.rstrip(s)
          last = start - 1
       end
    end
+   return last
+end
+
+--- Without white space at its end.
+function M.rstrip(s)
+   local last = M.trimmed(s, #s)
    return last == #s and s or sub(s, 1, last)
 end
 
@@ -52,6 +68,12 @@ function M.lstrip(s)
    local at = leading:match(s)
    return at == 1 and s or sub(s, at)
 end
+
+--- Where the next word begins, at a place or after it; the place after the text when there is none.
+function M.next_word(s, at) return leading:match(s, at) end
+
+--- Where the word that begins at a place is over.
+function M.word_end(s, at) return word:match(s, at) end
 
 function M.strip(s) return M.lstrip(M.rstrip(s)) end
 
@@ -122,7 +144,8 @@ end
 
 --- First letters of words large, the others small; a word is a run of letters.
 function M.title(s)
-   local chars, inside = utf8.split(s), false
+   M.charge(#s * 2)
+   local chars, inside = split(s), false
    for i, char in ipairs(chars) do
       chars[i] = inside and M.lower(char) or M.upper(char)
       inside = M.is_letter(char)

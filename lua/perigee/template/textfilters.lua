@@ -58,6 +58,19 @@ local function truncate(v, length, killwords, ending, leeway)
    return (cut:match "^(.*) [^ ]*$" or cut) .. ending
 end
 
+-- The characters of a word in pieces of `width`, but for the last; returns that one and its length.
+local function cut(word, n, width, out)
+   local chars = not text.is_ascii(word) and text.split(word)
+   local function part(first, last) return chars and table.concat(chars, "", first, last) or word:sub(first, last) end
+   local first = 1
+   while n - first + 1 > width do
+      out[#out + 1] = part(first, first + width - 1)
+      values.charge(1)
+      first = first + width
+   end
+   return first == 1 and word or part(first, n), n - first + 1
+end
+
 -- Lines of at most `width` characters, broken at white space.
 local function wordwrap(v, width, break_long, with)
    width, break_long = need_int(width, 79), flag(break_long, true)
@@ -66,28 +79,27 @@ local function wordwrap(v, width, break_long, with)
    if width < 1 then values.fail "wordwrap: the width must be at least 1" end
    local out, s = {}, strings.need_text(v, "wordwrap"):gsub("\n$", "")
    for _, line in ipairs(lines_of(s)) do
-      local row, size = "", 0
+      local row, size = {}, 0
       for _, word in ipairs(strings.split_words(line, math.huge)) do
          local n = text.length(word)
-         values.charge(1)
-         if row ~= "" and size + 1 + n > width then
-            out[#out + 1] = row
-            row, size = "", 0
+         if row[1] and size + 1 + n > width then
+            out[#out + 1] = table.concat(row, " ")
+            row, size = {}, 0
          end
-         while break_long and n > width do
-            out[#out + 1] = text.sub(word, 1, width)
-            word, n = text.sub(word, width + 1, n), n - width
-         end
-         row, size = row == "" and word or row .. " " .. word, row == "" and n or size + 1 + n
+         if break_long and n > width then word, n = cut(word, n, width, out) end
+         size = row[1] and size + 1 + n or n
+         row[#row + 1] = word
       end
-      out[#out + 1] = row
+      out[#out + 1] = table.concat(row, " ")
    end
+   values.check_size(#s + #out * #with)
    return table.concat(out, with)
 end
 
 local function percent_encoded(v, keep)
    local s = str(v)
    values.check_size(#s * 3)
+   values.charge(#s / 2)
    return (s:gsub(keep, function(char) return ("%%%02X"):format(char:byte()) end))
 end
 
@@ -116,8 +128,23 @@ local function unescaped(s)
    end))
 end
 
+-- A text without what stands between two signs, the signs included.
+local function without(s, opening, closing)
+   local parts, from = {}, 1
+   while true do
+      local first, inner = s:find(opening, from, true)
+      local _, last = s:find(closing, (inner or #s) + 1, true)
+      if not first or not last then break end
+      parts[#parts + 1] = s:sub(from, first - 1)
+      values.charge(1)
+      from = last + 1
+   end
+   parts[#parts + 1] = s:sub(from)
+   return table.concat(parts)
+end
+
 local function striptags(v)
-   local s = str(v):gsub("<!%-%-.-%-%->", ""):gsub("<[^>]*>", "")
+   local s = without(without(str(v), "<!--", "-->"), "<", ">")
    return unescaped(table.concat(strings.split_words(s, math.huge), " "))
 end
 
@@ -139,7 +166,9 @@ end
 
 -- Words begin behind blanks and opening brackets; what follows in them is small.
 local function title(v)
-   local out = str(v):gsub("[^%s%-({%[<]+", text.capitalize)
+   local s = str(v)
+   values.charge(#s)
+   local out = s:gsub("[^%s%-({%[<]+", text.capitalize)
    return out
 end
 
@@ -167,8 +196,9 @@ return function(M)
    M.truncate = define("length? killwords? end? leeway?", truncate)
    M.wordwrap = define("width? break_long_words? wrapstring?", wordwrap)
    M.wordcount = define("", function(v)
-      local n = 0
-      for word in str(v):gmatch "[%w_\128-\255]+" do n = n + (word and 1) end
+      local n, s = 0, str(v)
+      values.charge(#s / 2)
+      for word in s:gmatch "[%w_\128-\255]+" do n = n + (word and 1) end
       return n
    end)
    M.format = define("...", function(v, args, n, names, named)

@@ -9,7 +9,6 @@
 -- @local
 local json = require "perigee.json"
 local text = require "perigee.template.text"
-local utf8 = require "perigee.utf8"
 
 local M = {}
 
@@ -40,6 +39,7 @@ function M.charge(steps)
    if left < 0 then error({ message = "it takes too long: its limit of steps is used up", code = "limit" }, 0) end
 end
 local charge = M.charge
+text.charge = charge
 
 --- Refuse a string before it is made.
 function M.check_size(bytes)
@@ -49,7 +49,10 @@ function M.check_size(bytes)
    charge(bytes / 128)
 end
 
---- The same of a list.
+--- Spend what looking for a part of a string may take: at each place where it could begin, all of the part is compared.
+function M.charge_search(s, part) charge(#s / 64 + math.max(0, #s - #part) * #part / 4096) end
+
+--- The same as check_size of a list.
 function M.check_length(n)
    if n > M.MAX_LIST then
       error({ message = ("a list of %.0f elements is too long"):format(n), code = "limit" }, 0)
@@ -313,7 +316,10 @@ local function less(a, b, operator)
    local x, y = numeric(a), numeric(b)
    if x and y then return x < y end
    x, y = string_of(a), string_of(b)
-   if x and y then return x < y end
+   if x and y then
+      charge(math.min(#x, #y) / 64)
+      return x < y
+   end
    refuse_undefined(a)
    refuse_undefined(b)
    local kind = kind_of(a)
@@ -342,8 +348,7 @@ M.compare = {
 function M.elements(v)
    local s = string_of(v)
    if s then
-      charge(#s / 8)
-      return (utf8.split(s))
+      return (text.split(s))
    end
    local kind = type(v) == "table" and getmetatable(v).kind
    if kind == "list" or kind == "tuple" or kind == "range" or kind == "view" then return v end
@@ -363,7 +368,7 @@ function M.contains(container, element)
    if s then
       local part = string_of(element)
       if not part then fail("'in <string>' requires string as left operand, not %s", type_name(element)) end
-      charge(#s / 64)
+      M.charge_search(s, part)
       return s:find(part, 1, true) ~= nil
    end
    if kind_of(container) == "dict" then return container[raw_key(element)] ~= nil end
@@ -400,13 +405,13 @@ local function at(v, kind, index)
    if index % 1 ~= 0 then return nil end
    if kind == "str" then
       local s = string_of(v)
+      charge(#s / 64)
       if text.is_ascii(s) then
          if index < 0 then index = #s + index end
          if index < 0 or index >= #s then return nil end
          return s:sub(index + 1, index + 1)
       end
-      charge(#s / 8)
-      local chars, n = utf8.split(s)
+      local chars, n = text.split(s)
       return chars[(index < 0 and n + index or index) + 1]
    end
    if index < 0 then index = #v + index end
@@ -460,7 +465,7 @@ function M.slice(v, first, last, step)
    if kind == "str" and step == 1 then
       return last > first and text.sub(string_of(v), first + 1, last) or ""
    end
-   local source, out, k = kind == "str" and utf8.split(string_of(v)) or v, {}, 0
+   local source, out, k = kind == "str" and text.split(string_of(v)) or v, {}, 0
    M.check_length(floor(math.abs(last - first)))
    for i = first, last + (step > 0 and -1 or 1), step do
       k = k + 1
