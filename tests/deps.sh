@@ -7,10 +7,26 @@ command -v dpkg-query >/dev/null 2>&1 || {
     echo "deps: this system has no dpkg; needed, by Debian's names: $*"
     exit 0
 }
-# A library may be here for a foreign architecture only, or for several: this machine's own is the one that counts.
+# Those of the packages named that are installed. A library may be here for a foreign architecture only, or for several:
+# this machine's own is the one that counts.
 native=$(dpkg --print-architecture)
-here=$(dpkg-query -W -f '${db:Status-Status} ${Architecture} ${Package}\n' "$@" 2>/dev/null |
-    sed -nE "s/^installed ($native|all) (.*)/ \2 /p")
+installed() {
+    dpkg-query -W -f '${db:Status-Status} ${Architecture} ${Package}\n' "$@" 2>/dev/null |
+        sed -nE "s/^installed ($native|all) (.*)/ \2 /p"
+}
+# Debian has two LuaJITs that exclude each other: its own, and OpenResty's, which nginx's Lua module is bound to. Either
+# will do, so who has the second keeps it, and the module with it.
+if [ -n "$(installed libluajit2-5.1-2)" ]; then
+    for name in "$@"; do
+        shift
+        case $name in
+        luajit) name=luajit2 ;;
+        libluajit-5.1-dev) name=libluajit2-5.1-dev ;;
+        esac
+        set -- "$@" "$name"
+    done
+fi
+here=$(installed "$@")
 for name in "$@"; do
     case "$here $missing " in
     *" $name "*) ;;
