@@ -57,8 +57,8 @@ int pg_logits(pg_engine *e, const int32_t *ids, int32_t n, int32_t chunk, int32_
 {
     int rc = pg_engine_check(e, err);
     if (rc < 0 || (rc = check_ids(e, ids, n, err)) < 0) return rc;
-    if (!logits || !n_vocab || chunk < 0)
-        return pg_fail(err, PG_EINVAL, "pg_logits: chunk is below 0, or there is no place for the answer");
+    if (!logits || !n_vocab || chunk < 0 || decode < 0)
+        return pg_fail(err, PG_EINVAL, "pg_logits: chunk or decode is below 0, or there is no place for the answer");
     pthread_mutex_lock(&e->look_lock);
     free(e->look_logits);
     e->look_logits = malloc((size_t)n * (size_t)e->model->h.n_vocab * sizeof(float));

@@ -38,7 +38,8 @@ static int check_request(const pg_engine *e, const pg_request *r, pg_error *err)
     for (int32_t i = 0; i < r->n_stop; i++) {
         const size_t n = r->stop[i] ? strnlen(r->stop[i], PG_MAX_STOP_BYTES + 1) : 0;
         if (n < 1 || n > PG_MAX_STOP_BYTES)
-            return pg_fail(err, PG_EINVAL, "stop string %d has %zu bytes: expected 1 to %d", i, n, PG_MAX_STOP_BYTES);
+            return pg_fail(err, PG_EINVAL, "stop string %d has %zu bytes: expected 1 to %d", i + 1, n,
+                           PG_MAX_STOP_BYTES);
     }
     if (r->policy && r->policy->engine != e)
         return pg_fail(err, PG_EINVAL, "policy %s is another engine's", r->policy->name);

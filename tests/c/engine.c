@@ -189,7 +189,7 @@ static void test_limits(pg_engine *e, pg_engine *small)
     const char *stops[17] = { "" };
     r.stop = stops;
     r.n_stop = 1;
-    CHECK(pg_submit(e, &r, &id, &err) == PG_EINVAL && strstr(err.text, "stop string 0"), "%s", err.text);
+    CHECK(pg_submit(e, &r, &id, &err) == PG_EINVAL && strstr(err.text, "stop string 1"), "%s", err.text);
     r.n_stop = 17;
     CHECK(pg_submit(e, &r, &id, &err) == PG_EINVAL && strstr(err.text, "stop strings"), "%s", err.text);
     r.n_stop = 0;

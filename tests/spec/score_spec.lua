@@ -95,6 +95,7 @@ describe("scores and logits", function()
          assert.equal(case[3], code)
       end
       assert.equal("invalid", select(3, engine:logits({ 1 }, { chunk = -1 })))
+      assert.equal("invalid", select(3, engine:logits({ 1 }, { decode = -1 })))
       assert.equal("invalid", select(3, engine:logits({ 1 }, { chunks = 1 })))
    end)
 

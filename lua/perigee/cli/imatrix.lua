@@ -43,8 +43,9 @@ local function read_all(paths)
 end
 
 local function describe(found)
-   return ("%s: %d chunks, %d tokens, perplexity %.4f%s"):format(found.output, found.chunks, found.tokens,
-      found.perplexity, found.unmet > 0 and ("; %d matrices of experts met no token"):format(found.unmet) or "")
+   return ("%s: %d chunk%s, %d tokens, perplexity %.4f%s"):format(found.output, found.chunks,
+      found.chunks == 1 and "" or "s", found.tokens, found.perplexity,
+      found.unmet > 0 and ("; %d matrices of experts met no token"):format(found.unmet) or "")
 end
 
 local LABELS = { load = "loading", imatrix = "measuring" }

@@ -70,8 +70,8 @@ local function measure(path, text, values, interrupted)
 end
 
 local function describe(found)
-   return ("perplexity %.4f, mean %.6f nats, over %d tokens in %d windows of %d"):format(found.perplexity,
-      found.mean_logprob, found.tokens, found.windows, found.window)
+   return ("perplexity %.4f, mean %.6f nats, over %d tokens in %d window%s of %d"):format(found.perplexity,
+      found.mean_logprob, found.tokens, found.windows, found.windows == 1 and "" or "s", found.window)
 end
 
 function command.run(values, operands)
