@@ -267,6 +267,7 @@ int main(void)
 #ifndef __SANITIZE_THREAD__
     printf("    the watch did not run: device code is compiled without it\n");
 #else
+    unsetenv("PERIGEE_EMU_WATCH");
     test_order();
     test_early();
     found(no_barrier, "no_barrier", "a race");

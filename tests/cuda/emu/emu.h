@@ -2,9 +2,9 @@
  * instructions can be meeting points; blocks run one after the other.
  *
  * What it is for: finding wrong arithmetic, wrong indices, missing barriers and waits, before a GPU does. What it is not:
- * a timing model, or a proof that there is no race between blocks.
- * - Warps and lanes take turns in an order that changes from block to block and from launch to launch, so a result that
- *   depends on who comes first shows.
+ * a timing model.
+ * - Blocks, warps and lanes take turns in an order that changes from block to block and from launch to launch, so that a
+ *   result that depends on who comes first shows; and loads and stores that nothing puts in order are found: watch.cc.
  * - Memory that nobody has written holds 0xff bytes, which are NaNs: device memory, dynamic shared memory, and static
  *   shared memory at the start of every block; the target of an asynchronous copy until it is waited for.
  * - What would hang or be undefined on a device (lanes of a warp at different primitives, a lane of the mask that has

@@ -31,6 +31,13 @@ enum { STACK = PG_EMU_STACK, MOST_THREADS = 1024, GUARD = 256, POISON = 0xff };
 enum state { NEW, READY, IN_WARP, IN_BLOCK, DONE };
 const char *const state_name[] = { "has not begun", "runs", "waits at", "waits at", "has returned" };
 
+/* PERIGEE_EMU_ORDER: forward, backward or random, where not a program says. */
+int order_asked(void)
+{
+    const char *how = getenv("PERIGEE_EMU_ORDER");
+    return !how ? PG_EMU_TURNS : how[0] == 'f' ? PG_EMU_FORWARD : how[0] == 'b' ? PG_EMU_BACKWARD : PG_EMU_RANDOM;
+}
+
 struct stack {
     char *low;
     void *sp;
@@ -72,7 +79,7 @@ unsigned waiting[MOST_THREADS / 32]; /* lanes of each warp that wait for others 
 int n_thread, n_live, n_waiting;     /* of the block: all, not returned, waiting for the block */
 unsigned char *shared_memory;
 size_t shared_bytes;
-int order = PG_EMU_TURNS;
+int order = order_asked();
 unsigned launches;
 unsigned long long dice = 1;
 stack home;
@@ -210,6 +217,12 @@ unsigned roll(unsigned n)
     return (unsigned)(dice >> 33) % n;
 }
 
+/* Who comes first in the n-th turn. */
+int turn_of(unsigned n)
+{
+    return order != PG_EMU_TURNS ? order : n % 4 == 0 ? PG_EMU_FORWARD : n % 4 == 3 ? PG_EMU_RANDOM : PG_EMU_BACKWARD;
+}
+
 void line_up(std::vector<int> *who, int n, int how)
 {
     who->resize(n);
@@ -337,13 +350,9 @@ void pg_emu_run(const char *name, dim3 grid, dim3 block, size_t shared, const st
     if (posix_memalign(reinterpret_cast<void **>(&shared_memory), 128, shared + GUARD)) pg_emu_die("no memory");
     const unsigned n_block = grid.x * grid.y * grid.z, launch = launches++;
     std::vector<int> warps, lanes, blocks;
-    line_up(&blocks, (int)n_block, order == PG_EMU_TURNS ? PG_EMU_FORWARD : order);
+    line_up(&blocks, (int)n_block, turn_of(launch));
     for (unsigned b : blocks) {
-        const unsigned turn = launch + b;
-        const int how = order != PG_EMU_TURNS ? order
-                        : turn % 4 == 0       ? PG_EMU_FORWARD
-                        : turn % 4 == 3       ? PG_EMU_RANDOM
-                                              : PG_EMU_BACKWARD;
+        const int how = turn_of(launch + b);
         line_up(&warps, (n_thread + 31) / 32, how);
         line_up(&lanes, 32, how);
         pg_emu_at.block = { b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y };

@@ -10,6 +10,7 @@
  * nothing that a kernel wrote which may still be at work: any since the last that did not begin early. What those have
  * written it must not read by __ldg even then: that way promises to see only what nobody writes while the kernel runs,
  * its beginning included.
+ * PERIGEE_EMU_WATCH=0: it looks away, which is quicker.
  * Not here: memory that the host and copies share with kernels (lazy streams show those), and more readers of a word
  * than one for each kind of distance: of many that a writer did not wait for, one is enough.
  * Source: FastTrack (Flanagan and Freund, 2009) for the epochs. */
@@ -17,6 +18,7 @@
 
 #include <dlfcn.h>
 #include <map>
+#include <stdlib.h>
 #include <string.h>
 #include <unordered_map>
 #include <vector>
@@ -66,6 +68,7 @@ page *cache[CACHE];
 uintptr_t cached[CACHE];
 std::map<uintptr_t, std::vector<bool>> &sent = *new std::map<uintptr_t, std::vector<bool>>; /* by atomics on a word */
 std::map<uint32_t, const char *> &names = *new std::map<uint32_t, const char *>;
+bool watching;
 uint32_t launch, window; /* this one; the first that may be at work beside an early one's beginning */
 
 record now(void)
@@ -78,15 +81,19 @@ record now(void)
     return r;
 }
 
-bool in_order(record before, record mine, bool shared)
+bool others_in_order(record before, record mine, bool shared)
 {
-    if (!before.block || same(before, mine)) return true;
     if (before.block != mine.block)
         return shared || (before.block <= block->after.size() && block->after[before.block - 1]);
     if (before.epoch < mine.epoch) return true;
     if (before.thread / 32 != mine.thread / 32) return false;
     const warp &w = block->warps[mine.thread / 32];
     return before.tick < w.full || before.tick < w.met[mine.thread % 32][before.thread % 32];
+}
+
+inline bool in_order(record before, record mine, bool shared)
+{
+    return !before.block || same(before, mine) || others_in_order(before, mine, shared);
 }
 
 page *page_of(uintptr_t at)
@@ -161,7 +168,7 @@ void too_early(const page *p, uintptr_t at, what kind, const void *code)
 
 void touch(const void *from, size_t n, what kind, const void *code)
 {
-    if (!pg_emu_me.stack || (uintptr_t)from - (uintptr_t)pg_emu_me.stack < PG_EMU_STACK) return;
+    if (!watching || !pg_emu_me.stack || (uintptr_t)from - (uintptr_t)pg_emu_me.stack < PG_EMU_STACK) return;
     if ((uintptr_t)from - (uintptr_t)&pg_emu_at < sizeof pg_emu_at) return;
     const bool shared = pg_emu_in_shared(from, 1);
     const record mine = now();
@@ -193,6 +200,8 @@ void touch(const void *from, size_t n, what kind, const void *code)
 
 void pg_emu_watch_launch(const char *name, bool early)
 {
+    const char *off = getenv("PERIGEE_EMU_WATCH");
+    watching = !off || off[0] != '0';
     launch++;
     if (!early) window = launch, names.clear();
     names[launch] = name;
@@ -250,7 +259,7 @@ void pg_emu_watch_read(const void *p, size_t bytes)
 }
 void pg_emu_watch_constant(const void *p, size_t bytes)
 {
-    if (!pg_emu_me.stack) return;
+    if (!watching || !pg_emu_me.stack) return;
     touch(p, bytes, READ, __builtin_return_address(0));
     for (uintptr_t at = reinterpret_cast<uintptr_t>(p), end = at + bytes; at < end; at++) {
         const uint32_t by = page_of(at)->written[at % PAGE / 4];
@@ -266,7 +275,7 @@ void pg_emu_watch_write(const void *p, size_t bytes)
 
 void pg_emu_watch_atomic(const void *p, size_t bytes)
 {
-    if (!pg_emu_me.stack) return;
+    if (!watching || !pg_emu_me.stack) return;
     touch(p, bytes, ATOMIC, __builtin_return_address(0));
     const size_t me = pg_emu_me.block;
     std::vector<bool> &there = sent[reinterpret_cast<uintptr_t>(p)];
