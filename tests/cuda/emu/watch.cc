@@ -25,7 +25,7 @@
 
 namespace
 {
-enum { PAGE = 256, WORDS = PAGE / 4, CACHE = 4096 };
+enum { PAGE = 256, WORDS = PAGE / 4, CACHE = 4096, MOST_PAGES = 1 << 17 };
 enum what { READ, WRITE, ATOMIC };
 
 /* Who and when. block: plus 1, 0: nobody; epoch: barriers of the block before it; tick: __syncwarps of the warp since. */
@@ -194,6 +194,16 @@ void touch(const void *from, size_t n, what kind, const void *code)
         at++;
     }
 }
+/* A kernel that waits for all before it: nothing that is known of them matters any more. */
+void begin_anew(void)
+{
+    window = launch;
+    names.clear();
+    if (pages.size() < MOST_PAGES) return;
+    for (const auto &p : pages) delete p.second;
+    pages.clear();
+    memset(cache, 0, sizeof cache);
+}
 } // namespace
 
 /* ---- what the emulator tells --------------------------------------------------------------------------------------- */
@@ -203,7 +213,7 @@ void pg_emu_watch_launch(const char *name, bool early)
     const char *off = getenv("PERIGEE_EMU_WATCH");
     watching = !off || off[0] != '0';
     launch++;
-    if (!early) window = launch, names.clear();
+    if (!early) begin_anew();
     names[launch] = name;
     sent.clear();
 }
