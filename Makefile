@@ -173,8 +173,9 @@ $(PLUGIN): $(CUOBJ) $(LIB)
 # take them many minutes to compile.
 EMUFLAGS := -std=c++17 -D_GNU_SOURCE -g $(if $(SAN),-O1,-O2) -Wall -Wextra -Wno-missing-field-initializers -Wno-unknown-pragmas \
             -fPIC -fvisibility=hidden -ffp-contract=off -fno-strict-aliasing -pthread -DPG_EMU -Itests/cuda/emu -Ikernels/cuda $(if $(SAN),$(filter -fsan% -fno-san% -fno-omit%,$(COMPILE)))
-# Device code tells of its loads and stores, so that races are found (emu/watch.cc), and of addresses that are not aligned.
-EMUWATCH := $(if $(SAN),,-fsanitize=thread --param tsan-instrument-func-entry-exit=0 --param tsan-distinguish-volatile=1 \
+# Device code tells of its loads and stores, so that races are found (emu/watch.cc), and of addresses that are not aligned
+# (gcc only: the options are its own).
+EMUWATCH := $(if $(SAN)$(findstring clang,$(shell $(CXX) --version 2>/dev/null)),,-fsanitize=thread --param tsan-instrument-func-entry-exit=0 --param tsan-distinguish-volatile=1 \
             -fsanitize=alignment -fno-sanitize-recover=alignment)
 EMULIB   := $(B)/emu/libemu.a
 EMUSRC   := $(wildcard tests/cuda/emu/*.cc) $(shell find kernels -name '*.cu' | LC_ALL=C sort)

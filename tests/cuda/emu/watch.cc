@@ -194,6 +194,7 @@ void touch(const void *from, size_t n, what kind, const void *code)
         at++;
     }
 }
+
 /* A kernel that waits for all before it: nothing that is known of them matters any more. */
 void begin_anew(void)
 {
@@ -344,7 +345,9 @@ extern "C" void __tsan_init(void) {}
 PG_EMU_HOST(8, char)
 PG_EMU_HOST(32, int)
 PG_EMU_HOST(64, long)
+#ifndef __SANITIZE_ADDRESS__ /* which brings its own */
 extern "C" [[noreturn]] void __ubsan_handle_type_mismatch_v1_abort(void *, void *p)
 {
     pg_emu_die("uses an address that is not aligned: %p (code at %p)", p, __builtin_return_address(0));
 }
+#endif
