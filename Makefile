@@ -173,6 +173,10 @@ $(PLUGIN): $(CUOBJ) $(LIB)
 # take them many minutes to compile.
 EMUFLAGS := -std=c++17 -D_GNU_SOURCE -g $(if $(SAN),-O1,-O2) -Wall -Wextra -Wno-missing-field-initializers -Wno-unknown-pragmas \
             -fPIC -fvisibility=hidden -ffp-contract=off -fno-strict-aliasing -pthread -DPG_EMU -Itests/cuda/emu -Ikernels/cuda $(if $(SAN),$(filter -fsan% -fno-san% -fno-omit%,$(COMPILE)))
+# Device code tells of its loads and stores, so that races are found (emu/watch.cc), and of addresses that are not aligned
+# (gcc only: the options are its own).
+EMUWATCH := $(if $(SAN)$(findstring clang,$(shell $(CXX) --version 2>/dev/null)),,-fsanitize=thread --param tsan-instrument-func-entry-exit=0 --param tsan-distinguish-volatile=1 \
+            -fsanitize=alignment -fno-sanitize-recover=alignment)
 EMULIB   := $(B)/emu/libemu.a
 EMUSRC   := $(wildcard tests/cuda/emu/*.cc) $(shell find kernels -name '*.cu' | LC_ALL=C sort)
 CUTESTS  := $(if $(shell command -v $(CXX) 2>/dev/null),$(patsubst tests/cuda/%.cc,$(B)/tests/cuda/%,$(wildcard tests/cuda/*.cc)))
@@ -182,18 +186,19 @@ CUTESTS  := $(filter $(addprefix %/,decode emu_test program_test route_test samp
 endif
 EMUOBJ   := $(EMUSRC:%=$(B)/emu/%.o)
 $(B)/emu/flags: FORCE
-	$(shell mkdir -p $(@D))$(file >$@.new,$(CXX) $(EMUFLAGS) $(CPPFLAGS) $(CXXFLAGS))
+	$(shell mkdir -p $(@D))$(file >$@.new,$(CXX) $(EMUFLAGS) $(EMUWATCH) $(CPPFLAGS) $(CXXFLAGS))
 	@if cmp -s $@.new $@; then rm -f $@.new; else mv -f $@.new $@; fi
 $(EMUOBJ): $(B)/emu/%.o: % $(B)/emu/flags
 	@mkdir -p $(@D)
-	$(call say,CXX)$(CXX) -x c++ $(EMUFLAGS) $(if $(WERROR),-Werror) $(CPPFLAGS) $(CXXFLAGS) $(DEPFILE) -c -o $@ $<
+	$(call say,CXX)$(CXX) -x c++ $(EMUFLAGS) $(if $(filter %.cu,$<),$(EMUWATCH)) $(if $(WERROR),-Werror) $(CPPFLAGS) $(CXXFLAGS) $(DEPFILE) -c -o $@ $<
 $(EMULIB): $(EMUOBJ)
 	@rm -f $@
 	$(call say,AR)$(AR) rcs $@ $^
 $(B)/tests/cuda/%: tests/cuda/%.cc $(EMULIB) $(LIB)
 	@mkdir -p $(@D)
-	$(call say,CXX)$(CXX) $(EMUFLAGS) $(if $(WERROR),-Werror) $(CPPFLAGS) $(CXXFLAGS) $(DEPFILE) $(LINK) $(LDFLAGS) \
-		-o $@ $< $(EMULIB) $(LIB) $(LIBS)
+	$(call say,CXX)$(CXX) $(EMUFLAGS) $(EMUWATCH) $(if $(WERROR),-Werror) $(CPPFLAGS) $(CXXFLAGS) $(DEPFILE) $(LINK) $(LDFLAGS) \
+		-c -o $@.o $<
+	@$(CXX) $(LINK) $(LDFLAGS) -o $@ $@.o $(EMULIB) $(LIB) $(LIBS)
 # All of it as the library that an engine loads (PERIGEE_CUDA names it): whole models on the emulated device.
 EMUPLUGIN := $(B)/emu/perigee_cuda.so
 $(EMUPLUGIN): $(EMUOBJ) $(LIB)

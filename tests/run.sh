@@ -85,8 +85,9 @@ done
 for i in "${!emulated[@]}"; do # two at a time
     name=${emulated[$i]}
     while [ "$(jobs -rp | wc -l)" -ge 2 ]; do wait -n; done
-    case $name in
-    hooks*) GOLDEN_DEVICE=cuda PERIGEE_CUDA=$B/emu/perigee_cuda.so run hooks "$pool/$i" & ;;
+    case $name in # whole models take long enough unwatched (tests/cuda/emu/watch.cc), but for the one that FAST takes
+    device_*) PERIGEE_EMU_WATCH=${FAST:-0} run "$name" "$pool/$i" & ;;
+    hooks*) PERIGEE_EMU_WATCH=0 GOLDEN_DEVICE=cuda PERIGEE_CUDA=$B/emu/perigee_cuda.so run hooks "$pool/$i" & ;;
     *) run "$name" "$pool/$i" & ;;
     esac
 done

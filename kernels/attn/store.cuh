@@ -78,10 +78,11 @@ __device__ __forceinline__ void pg_kv_put_q8_0(char *row, int i, const float (&x
     if (i % 32 == 0)
         *reinterpret_cast<unsigned short *>(to) =
             most < INFINITY ? __half_as_ushort(__float2half_rn(d)) : 0x7e00; /* NaN */
-    char q[4];
+    signed char q[4]; /* a plain char has no sign on some hosts, and so neither on their devices */
 #pragma unroll
     for (int k = 0; k < 4; k++)
-        q[k] = (char)(d > 0.0f && d < INFINITY ? fmaxf(-127.0f, fminf(127.0f, roundf(__fdiv_rn(x[k], d)))) : 0.0f);
+        q[k] =
+            (signed char)(d > 0.0f && d < INFINITY ? fmaxf(-127.0f, fminf(127.0f, roundf(__fdiv_rn(x[k], d)))) : 0.0f);
     char2 *pair = reinterpret_cast<char2 *>(to + 2 + i % 32); /* a block begins at any even address */
     pair[0] = make_char2(q[0], q[1]);
     pair[1] = make_char2(q[2], q[3]);

@@ -13,7 +13,7 @@ extern "C" {
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { LT_ROOM = 32 << 20 };
+enum { LT_ROOM = 32 << 20, MOST_ROWS = 65535 }; /* rows: blocks of a launch along y and z */
 
 int pg_cuda_try(pg_cuda *c, cudaError_t e, const char *what)
 {
@@ -241,6 +241,11 @@ static int prepare(pg_backend *base, const pg_code *code)
 {
     pg_cuda_backend *b = pg_cuda_enter(base);
     pg_cuda *c = &b->c;
+    if (code->max_rows > MOST_ROWS) {
+        snprintf(base->fault, sizeof base->fault, "%s (%s) takes at most %d rows a step: lower batch", base->device,
+                 base->isa, (int)MOST_ROWS);
+        return -1;
+    }
     const int64_t left = room(base) - memory(base, code);
     c->code = code;
     c->scratch_bytes = scratch_of(c, code);
@@ -317,6 +322,16 @@ static int count_devices(char *why, size_t n_why)
     return 0;
 }
 
+/* Graphs keep such launches as what they are from CUDA 12.3 on, of the driver and of the runtime. */
+static int may_begin_early(int arch)
+{
+    const char *no = getenv("PERIGEE_CUDA_PDL");
+    int driver = 0, built = 0;
+    cudaDriverGetVersion(&driver);
+    cudaRuntimeGetVersion(&built);
+    return arch >= 90 && driver >= 12030 && built >= 12030 && !(no && no[0] == '0');
+}
+
 static int look_at(pg_cuda_backend *b, char *why, size_t n_why)
 {
     cudaDeviceProp p;
@@ -329,8 +344,7 @@ static int look_at(pg_cuda_backend *b, char *why, size_t n_why)
     }
     c->n_sm = p.multiProcessorCount;
     c->arch = 10 * p.major + p.minor;
-    const char *no = getenv("PERIGEE_CUDA_PDL");
-    c->early = c->arch >= 90 && !(no && no[0] == '0');
+    c->early = may_begin_early(c->arch);
     snprintf(c->base.device, sizeof c->base.device, "cuda:%d", c->device);
     snprintf(c->base.isa, sizeof c->base.isa, "sm_%d %.48s", c->arch, p.name);
     if (c->arch < PG_CUDA_LEAST)

@@ -18,8 +18,8 @@
 #define PG_LAUNCH(kernel, grid, block, shared, stream, ...) kernel<<<(grid), (block), (shared), (stream)>>>(__VA_ARGS__)
 
 /* The same on c->stream, for a kernel in which every thread comes to pg_wait_before(): where the device can (c->early), it
- * may begin while the kernel before it still runs. Until it has waited it reads nothing but weights and the step's counts,
- * and writes nothing, so whether it did begin early shows in no result.
+ * may begin while the kernel before it still runs. Until it has waited it reads nothing but weights and writes nothing, and
+ * what kernels wrote it reads by no __ldg even then (L1 may be older than they): no result shows whether it began early.
  * Source: CUDA programming guide, programmatic dependent launch; sm_90 on. */
 #define PG_LAUNCH_EARLY(c, kernel, grid, block, shared, ...) \
     pg_launch_early((c)->stream, (c)->early, kernel, (grid), (block), (shared), __VA_ARGS__)

@@ -394,7 +394,9 @@ int pg_store_load(pg_cuda_backend *b, const pg_loader *who)
     l.who = who;
     int rc = open_buffers(&l) ? -1 : load_vectors(&l);
     for (int32_t i = 0; rc == 0 && i < b->store.n_stored; i++) rc = load_matrices(&l, &b->store.stored[i]);
-    if (pg_cuda_try(&b->c, cudaStreamSynchronize(b->copy), "copying weights")) rc = -1;
+    /* of the whole device: what was copied out of pageable memory, or set, may be on its way still, and steps run on a
+     * stream that does not wait for the default one */
+    if (pg_cuda_try(&b->c, cudaDeviceSynchronize(), "copying weights")) rc = -1;
     close_buffers(&l);
     return rc;
 }

@@ -71,6 +71,13 @@ template <int N> __device__ __forceinline__ void pg_wgmma_wait(void) /* until at
     PG_WGMMA_ASM("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
 }
 
+/* Sums are the products' until these have been waited for: the compiler is not to bring what uses them forward of here. */
+__device__ __forceinline__ void pg_wgmma_hold(float (&d)[PG_WGMMA_SUMS])
+{
+#pragma unroll
+    for (int i = 0; i < PG_WGMMA_SUMS; i++) asm volatile("" : "+f"(d[i])::"memory");
+}
+
 /* d += a * b: 64 rows by 128, 16 columns of each. */
 __device__ __forceinline__ void pg_wgmma(float (&d)[PG_WGMMA_SUMS], uint64_t a, uint64_t b)
 {

@@ -27,10 +27,10 @@ typedef struct pg_view {
 
 /* ---- words and bytes --------------------------------------------------------------------------------------------- */
 
-struct pg_far { /* global memory that nobody writes while the kernel runs */
+struct pg_far { /* global memory that nobody writes while the kernel runs, its early beginning included: weights */
     template <class W> static PG_HD W word(const unsigned char *p)
     {
-#ifdef __CUDA_ARCH__
+#if defined(__CUDA_ARCH__) || defined(PG_EMU)
         return __ldg(reinterpret_cast<const W *>(p));
 #else
         return *reinterpret_cast<const W *>(p);

@@ -32,10 +32,14 @@ template <int M> struct tile_wgmma {
     __device__ __forceinline__ void finish(void)
     {
         pg_wgmma_wait<0>();
+#pragma unroll
+        for (int i = 0; i < HIGH; i++) pg_wgmma_hold(sum[i]);
     }
     __device__ __forceinline__ void step(const unsigned char *x, const unsigned char *w, int)
     {
         const uint64_t b = pg_wgmma_describe(pg_shared_address(w));
+#pragma unroll
+        for (int i = 0; i < HIGH; i++) pg_wgmma_hold(sum[i]);
         pg_wgmma_begin();
 #pragma unroll
         for (int i = 0; i < HIGH; i++) {

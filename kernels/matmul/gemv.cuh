@@ -135,8 +135,7 @@ __device__ __forceinline__ void pg_dot_rows(float (&sum)[R * O], pg_ahead<F, O, 
 #pragma unroll
         for (int u = 0; u < U; u++) {
             if (c + u * step >= chunks) continue;
-            if constexpr (MEET == PG_MEET_FAR) pg_meet_rounded<F, R, O, pg_far>(sum, c + u * step, now.raw[u], x.q, at);
-            if constexpr (MEET == PG_MEET_NEAR)
+            if constexpr (MEET == PG_MEET_FAR || MEET == PG_MEET_NEAR) /* another kernel's rows: no pg_far for them */
                 pg_meet_rounded<F, R, O, pg_near>(sum, c + u * step, now.raw[u], x.q, at);
             if constexpr (MEET == PG_MEET_EVEN || MEET == PG_MEET_ODD)
                 pg_meet_float<F, R, O, MEET == PG_MEET_EVEN>(sum, c + u * step, now.raw[u], x.f, at, w[0].k);

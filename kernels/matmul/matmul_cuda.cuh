@@ -8,7 +8,9 @@
 /* Up to so many rows stream the weights through gemv.cuh; more are gemm's. */
 enum { PG_FEW_ROWS = 16 };
 
-enum { PG_SHARED_MOST = 48 * 1024 }; /* bytes of shared memory that a block has for the asking */
+/* Bytes of shared memory that a block may be launched with: the 48 KiB that it has unasked, less the arrays that kernels
+ * declare themselves, which count as well. */
+enum { PG_SHARED_MOST = 46 * 1024 };
 
 /* matmul_cuda.cu: whether the rows of a MATMUL op are rounded to 8 bits when they are few. */
 int pg_cuda_rounds(const pg_code *code, const pg_op *op);

@@ -23,7 +23,7 @@ template <int V> static __global__ void norm_short(view v)
     pg_norm_scale<V>(v.y + (int64_t)r * v.y_step + at, x, v.w, v.n, pg_norm_by(sum, v.n, v.eps), lane, 32);
 }
 
-template <int V> static __global__ void norm_long(view v)
+template <int V> static __global__ void __launch_bounds__(PG_NORM_MOST) norm_long(view v)
 {
     __shared__ float part[PG_NORM_MOST / 32];
     const int t = threadIdx.x, n = blockDim.x, r = blockIdx.x / v.count, at = (blockIdx.x - r * v.count) * v.n;

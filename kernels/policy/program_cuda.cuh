@@ -139,6 +139,7 @@ __device__ __forceinline__ float pg_program_margin(const pg_machine &m, const fl
         second = fmaxf(fminf(first, f), fmaxf(second, s));
         first = fmaxf(first, f);
     }
+    __syncwarp(); /* where all lanes have looked at all numbers, the next instruction may write them */
     return first - second;
 }
 

@@ -78,7 +78,7 @@ PG_HD float larger(float x, float top)
 
 /* ---- the largest of each group -------------------------------------------------------------------------------------- */
 
-static __global__ void find_tops(job j)
+static __global__ void __launch_bounds__(THREADS) find_tops(job j)
 {
     const int row = (int)blockIdx.y, lane = (int)threadIdx.x % 32, begin = (int)blockIdx.x * 2 * THREADS;
     if (row >= pg_step_rows(j.step, j.all)) return;
@@ -251,7 +251,7 @@ __device__ __forceinline__ void list_best(const job &j, const float *x, const fl
     }
 }
 
-static __global__ void find_best(job j)
+static __global__ void __launch_bounds__(THREADS) find_best(job j)
 {
     PG_SHARED(room, m);
     const int row = (int)blockIdx.y;

@@ -247,10 +247,12 @@ static void many_pages(void)
     pg_backend *gpu = open_device(&m.code, &kv, why, sizeof why);
     CHECK(gpu, "%s", why);
     if (!gpu) return;
-    const std::vector<int32_t> list(2000, 1);
     for (int round = 0; round < 6; round++) {
         step s(0, 10, round < 3 ? 5 : 1999);
-        for (const int32_t *&p : s.page_list) p = list.data();
+        for (size_t i = 0; i < s.page.size(); i++) {
+            s.page[i].assign(2000, (int32_t)i);
+            s.page_list[i] = s.page[i].data();
+        }
         CHECK(!gpu->ops->run(gpu, &s.rows, &kv), "round %d: %s", round, gpu->fault);
         const float *x = static_cast<const float *>(gpu->ops->read(gpu, X0));
         for (int r = 0; r < 10; r++)

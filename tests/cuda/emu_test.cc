@@ -361,13 +361,14 @@ static void test_cublaslt(void)
 
 /* ---- what must be found ------------------------------------------------------------------------------------------- */
 
-static __global__ void no_barrier(int *y)
+#define UNSEEN __attribute__((no_sanitize("thread"))) /* by emu/watch.cc: here the result is to show it */
+static __global__ UNSEEN void no_barrier(int *y)
 {
     PG_SHARED(int, x);
     x[threadIdx.x] = (int)threadIdx.x;
     y[blockIdx.x * blockDim.x + threadIdx.x] = x[blockDim.x - 1 - threadIdx.x];
 }
-static __global__ void no_syncwarp(int *y)
+static __global__ UNSEEN void no_syncwarp(int *y)
 {
     __shared__ int x[32];
     x[threadIdx.x] = (int)threadIdx.x;
@@ -405,8 +406,8 @@ static __global__ void beyond_global(int *y)
 }
 static __global__ void hasty(int *y)
 {
-    pg_emu_waited(false); /* as a kernel begins that may begin early */
-    if (threadIdx.x != 5) pg_wait_before();
+    if (threadIdx.x == 5) return;
+    pg_wait_before();
     y[threadIdx.x] = 1;
 }
 static __global__ void askew(int *y)
@@ -422,6 +423,15 @@ static void kernel_dies(void (*kernel)(int *), const char *name, const char *tex
         cudaMalloc(&y, 4096);
         pg_emu_launch(name, kernel, 1, 32, 128, 0, y);
         cudaFree(y);
+    });
+}
+
+static void early_dies(void (*kernel)(int *), const char *name, const char *text)
+{
+    dies(name, text, [kernel, name] {
+        int *y;
+        cudaMalloc(&y, 4096);
+        pg_emu_launch_early(name, kernel, 1, 32, 128, 0, y);
     });
 }
 
@@ -455,7 +465,7 @@ int main(void)
     kernel_dies(some_at_the_barrier, "some_at_the_barrier", "no thread can go on");
     kernel_dies(beyond_shared, "beyond_shared", "shared memory");
     kernel_dies(beyond_global, "beyond_global", "behind an allocation");
-    kernel_dies(hasty, "hasty", "has not waited");
+    early_dies(hasty, "hasty", "has not waited");
     kernel_dies(askew, "askew", "not aligned");
     return check_done("emu_test");
 }

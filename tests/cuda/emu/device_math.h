@@ -281,6 +281,7 @@ template <class T> static inline T pg_emu_load(const T *p)
 }
 template <class T> static inline T __ldg(const T *p)
 {
+    pg_emu_watch_constant(p, sizeof *p);
     return pg_emu_load(p);
 }
 template <class T> static inline T __ldcs(const T *p)
@@ -317,61 +318,75 @@ template <class T> static inline void __stwt(T *p, T x)
     pg_emu_store(p, x);
 }
 
-template <class T, class V> static inline T atomicAdd(T *p, V x)
+/* Not among the loads and stores that are plain. */
+#define PG_EMU_ATOMIC static inline __attribute__((no_sanitize("thread")))
+template <class T, class V> PG_EMU_ATOMIC T atomicAdd(T *p, V x)
 {
+    pg_emu_watch_atomic(p, sizeof *p);
     T was = *p;
     *p = was + (T)x;
     return was;
 }
-template <class T, class V> static inline T atomicSub(T *p, V x)
+template <class T, class V> PG_EMU_ATOMIC T atomicSub(T *p, V x)
 {
+    pg_emu_watch_atomic(p, sizeof *p);
     T was = *p;
     *p = was - (T)x;
     return was;
 }
-template <class T, class V> static inline T atomicMax(T *p, V x)
+template <class T, class V> PG_EMU_ATOMIC T atomicMax(T *p, V x)
 {
+    pg_emu_watch_atomic(p, sizeof *p);
     T was = *p;
     *p = (T)x > was ? (T)x : was;
     return was;
 }
-template <class T, class V> static inline T atomicMin(T *p, V x)
+template <class T, class V> PG_EMU_ATOMIC T atomicMin(T *p, V x)
 {
+    pg_emu_watch_atomic(p, sizeof *p);
     T was = *p;
     *p = (T)x < was ? (T)x : was;
     return was;
 }
-template <class T, class V> static inline T atomicOr(T *p, V x)
+template <class T, class V> PG_EMU_ATOMIC T atomicOr(T *p, V x)
 {
+    pg_emu_watch_atomic(p, sizeof *p);
     T was = *p;
     *p = was | (T)x;
     return was;
 }
-template <class T, class V> static inline T atomicAnd(T *p, V x)
+template <class T, class V> PG_EMU_ATOMIC T atomicAnd(T *p, V x)
 {
+    pg_emu_watch_atomic(p, sizeof *p);
     T was = *p;
     *p = was & (T)x;
     return was;
 }
-template <class T, class V> static inline T atomicExch(T *p, V x)
+template <class T, class V> PG_EMU_ATOMIC T atomicExch(T *p, V x)
 {
+    pg_emu_watch_atomic(p, sizeof *p);
     T was = *p;
     *p = (T)x;
     return was;
 }
-template <class T, class V, class W> static inline T atomicCAS(T *p, V old, W x)
+template <class T, class V, class W> PG_EMU_ATOMIC T atomicCAS(T *p, V old, W x)
 {
+    pg_emu_watch_atomic(p, sizeof *p);
     T was = *p;
     if (was == (T)old) *p = (T)x;
     return was;
 }
-static inline unsigned atomicInc(unsigned *p, unsigned most)
+PG_EMU_ATOMIC unsigned atomicInc(unsigned *p, unsigned most)
 {
+    pg_emu_watch_atomic(p, sizeof *p);
     unsigned was = *p;
     *p = was >= most ? 0 : was + 1;
     return was;
 }
-static inline void __threadfence(void) {}
+static inline void __threadfence(void)
+{
+    pg_emu_watch_fence();
+}
 static inline void __threadfence_block(void) {}
 static inline void __threadfence_system(void) {}
 [[noreturn]] static inline void __trap(void)

@@ -2,9 +2,9 @@
  * instructions can be meeting points; blocks run one after the other.
  *
  * What it is for: finding wrong arithmetic, wrong indices, missing barriers and waits, before a GPU does. What it is not:
- * a timing model, or a proof that there is no race between blocks.
- * - Warps and lanes take turns in an order that changes from block to block and from launch to launch, so a result that
- *   depends on who comes first shows.
+ * a timing model.
+ * - Blocks, warps and lanes take turns in an order that changes from block to block and from launch to launch, so that a
+ *   result that depends on who comes first shows; and loads and stores that nothing puts in order are found: watch.cc.
  * - Memory that nobody has written holds 0xff bytes, which are NaNs: device memory, dynamic shared memory, and static
  *   shared memory at the start of every block; the target of an asynchronous copy until it is waited for.
  * - What would hang or be undefined on a device (lanes of a warp at different primitives, a lane of the mask that has
@@ -40,7 +40,7 @@ typedef struct CUstream_st *cudaStream_t;
 
 /* Queue `body`, to be called by every thread of every block. function: what cudaFuncSetAttribute was told about. */
 void pg_emu_queue(const char *name, const void *function, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
-                  std::function<void()> body);
+                  std::function<void()> body, bool early = false);
 
 /* The arguments of a launch, copied. Nameless, for files may have argument types of one name that differ. */
 namespace
@@ -67,24 +67,23 @@ static inline void pg_emu_launch(const char *name, void (*kernel)(P...), dim3 gr
                  [kernel, copy] { copy.call(kernel); });
 }
 
-/* What a thread of a kernel that may begin early has to say: that it has not waited for the kernels before, and later that
- * it has. It dies if it ends without. */
-void pg_emu_waited(bool now);
-
+/* The same for a kernel that may begin before those in front of it have ended: every thread says when it has waited for
+ * them, and dies if it ends without. */
 template <class... P, class... A>
 static inline void pg_emu_launch_early(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared,
                                        cudaStream_t stream, const A &...argument)
 {
     static_assert(sizeof...(P) == sizeof...(A), "a kernel's arguments");
     const pg_emu_arguments<P...> copy(argument...);
-    pg_emu_queue(name, reinterpret_cast<const void *>(kernel), grid, block, shared, stream, [kernel, copy] {
-        pg_emu_waited(false);
-        copy.call(kernel);
-    });
+    pg_emu_queue(
+        name, reinterpret_cast<const void *>(kernel), grid, block, shared, stream,
+        [kernel, copy] { copy.call(kernel); }, true);
 }
+void pg_emu_waited(void);
 
 /* Run a kernel now. PERIGEE_EMU_TRACE: say which, on stderr. */
-void pg_emu_run(const char *name, dim3 grid, dim3 block, size_t shared, const std::function<void()> &body);
+void pg_emu_run(const char *name, dim3 grid, dim3 block, size_t shared, const std::function<void()> &body,
+                bool early = false);
 
 unsigned char *pg_emu_shared(void); /* the block's dynamic shared memory */
 void pg_emu_barrier(const char *name);
@@ -94,6 +93,28 @@ bool pg_emu_in_shared(const void *p, size_t bytes);
  * reads and writes what they brought. lane[i] is NULL for a lane that is not in mask. */
 typedef void pg_emu_meet(void *const lane[32], unsigned mask);
 void pg_emu_warp(const char *name, unsigned mask, void *mine, pg_emu_meet *meet);
+
+/* watch.cc: who touches what. Device code tells of its plain loads and stores itself, when it has been compiled for that. */
+void pg_emu_watch_launch(const char *name, bool early);
+void pg_emu_watch_apart(void); /* what is queued next waits for all kernels before */
+void pg_emu_watch_block(int threads);
+void pg_emu_watch_barrier(void);
+void pg_emu_watch_syncwarp(int first, unsigned mask);
+void pg_emu_watch_fence(void);
+void pg_emu_watch_read(const void *p, size_t bytes);
+void pg_emu_watch_constant(const void *p, size_t bytes); /* by a way that sees only what nobody writes meanwhile */
+void pg_emu_watch_write(const void *p, size_t bytes);
+void pg_emu_watch_atomic(const void *p, size_t bytes);
+
+/* The running thread, and what it has for a stack: NULL in between. */
+enum { PG_EMU_STACK = 256 << 10 };
+struct pg_emu_running {
+    unsigned block;
+    int thread;
+    const char *stack;
+    bool must_wait; /* for the kernels before, and has not yet */
+};
+extern pg_emu_running pg_emu_me;
 
 /* Asynchronous copies of the running thread. */
 void pg_emu_copy(void *to, const void *from, size_t bytes, bool want);

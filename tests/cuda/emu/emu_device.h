@@ -9,7 +9,7 @@
     pg_emu_launch_early(#kernel, kernel, (grid), (block), (shared), (c)->stream, __VA_ARGS__)
 static inline void pg_wait_before(void)
 {
-    pg_emu_waited(true);
+    pg_emu_waited();
 }
 static inline void pg_let_next(void) {}
 
@@ -43,11 +43,13 @@ void pg_emu_ldmatrix_t(void *const lane[32], unsigned mask);
 static inline void pg_ldmatrix_x4(uint32_t (&r)[4], const void *row)
 {
     pg_emu_matrices m = { r, row };
+    pg_emu_watch_read(row, 16);
     pg_emu_warp("pg_ldmatrix_x4", 0xffffffffu, &m, pg_emu_ldmatrix);
 }
 static inline void pg_ldmatrix_x4_t(uint32_t (&r)[4], const void *row)
 {
     pg_emu_matrices m = { r, row };
+    pg_emu_watch_read(row, 16);
     pg_emu_warp("pg_ldmatrix_x4_t", 0xffffffffu, &m, pg_emu_ldmatrix_t);
 }
 

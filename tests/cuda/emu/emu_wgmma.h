@@ -13,6 +13,7 @@ void pg_emu_wgmma_wait(int most);
 
 static inline void pg_wgmma_sent(void) {}
 static inline void pg_wgmma_begin(void) {}
+static inline void pg_wgmma_hold(float (&)[PG_WGMMA_SUMS]) {}
 static inline void pg_wgmma_commit(void)
 {
     pg_emu_wgmma_commit();

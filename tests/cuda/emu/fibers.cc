@@ -23,12 +23,20 @@
 #endif
 
 pg_emu_place pg_emu_at;
+pg_emu_running pg_emu_me;
 
 namespace
 {
-enum { STACK = 256 << 10, MOST_THREADS = 1024, GUARD = 256, POISON = 0xff };
+enum { STACK = PG_EMU_STACK, MOST_THREADS = 1024, GUARD = 256, POISON = 0xff };
 enum state { NEW, READY, IN_WARP, IN_BLOCK, DONE };
 const char *const state_name[] = { "has not begun", "runs", "waits at", "waits at", "has returned" };
+
+/* PERIGEE_EMU_ORDER: forward, backward or random, where not a program says. */
+int order_asked(void)
+{
+    const char *how = getenv("PERIGEE_EMU_ORDER");
+    return !how ? PG_EMU_TURNS : how[0] == 'f' ? PG_EMU_FORWARD : how[0] == 'b' ? PG_EMU_BACKWARD : PG_EMU_RANDOM;
+}
 
 struct stack {
     char *low;
@@ -53,7 +61,7 @@ struct thread {
     void *mine;
     pg_emu_meet *meet;
     stack *on;
-    bool must_wait; /* for the kernels before, and has not yet */
+    bool must_wait;
     std::vector<copy> copies;
     std::vector<size_t> groups; /* copies committed with each group: where each ends */
 #ifdef __SANITIZE_ADDRESS__
@@ -63,6 +71,7 @@ struct thread {
 
 const char *kernel_name = "(none)";
 const std::function<void()> *kernel_body;
+bool kernel_early;
 std::vector<thread> threads;
 std::vector<stack *> &idle = *new std::vector<stack *>; /* never given back, not even at the end */
 thread *self;
@@ -70,7 +79,7 @@ unsigned waiting[MOST_THREADS / 32]; /* lanes of each warp that wait for others 
 int n_thread, n_live, n_waiting;     /* of the block: all, not returned, waiting for the block */
 unsigned char *shared_memory;
 size_t shared_bytes;
-int order = PG_EMU_TURNS;
+int order = order_asked();
 unsigned launches;
 unsigned long long dice = 1;
 stack home;
@@ -144,6 +153,7 @@ void resume(thread *t)
     t->at = READY;
     self = t;
     pg_emu_at.thread = t->idx;
+    pg_emu_me = { pg_emu_me.block, (int)(t - threads.data()), t->on->low, t->must_wait };
 #ifdef __SANITIZE_ADDRESS__
     __sanitizer_start_switch_fiber(&home_fake, t->on->low, STACK);
 #endif
@@ -152,6 +162,8 @@ void resume(thread *t)
     __sanitizer_finish_switch_fiber(home_fake, NULL, NULL);
 #endif
     self = NULL;
+    t->must_wait = pg_emu_me.must_wait;
+    pg_emu_me.stack = NULL;
     if (t->at == DONE) {
         idle.push_back(t->on);
         t->on = NULL;
@@ -180,6 +192,7 @@ void release_block(void)
         t->at = READY;
     }
     n_waiting = 0;
+    pg_emu_watch_barrier();
 }
 
 void enter(void)
@@ -187,9 +200,8 @@ void enter(void)
 #ifdef __SANITIZE_ADDRESS__
     __sanitizer_finish_switch_fiber(NULL, &home_low, &home_size);
 #endif
-    self->must_wait = false;
     (*kernel_body)();
-    if (self->must_wait) pg_emu_die("began early and has not waited for the kernels before it");
+    if (pg_emu_me.must_wait) pg_emu_die("began early and has not waited for the kernels before it");
     thread *t = self;
     t->at = DONE;
     n_live--;
@@ -203,6 +215,12 @@ unsigned roll(unsigned n)
 {
     dice = dice * 6364136223846793005ull + 1442695040888963407ull;
     return (unsigned)(dice >> 33) % n;
+}
+
+/* Who comes first in the n-th turn. */
+int turn_of(unsigned n)
+{
+    return order != PG_EMU_TURNS ? order : n % 4 == 0 ? PG_EMU_FORWARD : n % 4 == 3 ? PG_EMU_RANDOM : PG_EMU_BACKWARD;
 }
 
 void line_up(std::vector<int> *who, int n, int how)
@@ -278,6 +296,7 @@ void run_block(const std::vector<int> &warps, const std::vector<int> &lanes)
         const dim3 d = pg_emu_at.block_dim;
         t->idx = { i % d.x, i / d.x % d.y, i / d.x / d.y };
         t->at = NEW;
+        t->must_wait = kernel_early;
         t->copies.clear();
         t->groups.clear();
     }
@@ -312,7 +331,7 @@ void pg_emu_die(const char *format, ...)
     abort();
 }
 
-void pg_emu_run(const char *name, dim3 grid, dim3 block, size_t shared, const std::function<void()> &body)
+void pg_emu_run(const char *name, dim3 grid, dim3 block, size_t shared, const std::function<void()> &body, bool early)
 {
     static const bool trace = getenv("PERIGEE_EMU_TRACE") != NULL;
     if (self) pg_emu_die("starts %s", name);
@@ -322,6 +341,8 @@ void pg_emu_run(const char *name, dim3 grid, dim3 block, size_t shared, const st
     if (threads.empty()) threads.resize(MOST_THREADS);
     kernel_name = name;
     kernel_body = &body;
+    kernel_early = early;
+    pg_emu_watch_launch(name, early);
     n_thread = (int)(block.x * block.y * block.z);
     pg_emu_at.block_dim = block;
     pg_emu_at.grid_dim = grid;
@@ -329,16 +350,14 @@ void pg_emu_run(const char *name, dim3 grid, dim3 block, size_t shared, const st
     if (posix_memalign(reinterpret_cast<void **>(&shared_memory), 128, shared + GUARD)) pg_emu_die("no memory");
     const unsigned n_block = grid.x * grid.y * grid.z, launch = launches++;
     std::vector<int> warps, lanes, blocks;
-    line_up(&blocks, (int)n_block, order == PG_EMU_TURNS ? PG_EMU_FORWARD : order);
+    line_up(&blocks, (int)n_block, turn_of(launch));
     for (unsigned b : blocks) {
-        const unsigned turn = launch + b;
-        const int how = order != PG_EMU_TURNS ? order
-                        : turn % 4 == 0       ? PG_EMU_FORWARD
-                        : turn % 4 == 3       ? PG_EMU_RANDOM
-                                              : PG_EMU_BACKWARD;
+        const int how = turn_of(launch + b);
         line_up(&warps, (n_thread + 31) / 32, how);
         line_up(&lanes, 32, how);
         pg_emu_at.block = { b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y };
+        pg_emu_me.block = b;
+        pg_emu_watch_block(n_thread);
         run_block(warps, lanes);
     }
     free(shared_memory);
@@ -346,9 +365,9 @@ void pg_emu_run(const char *name, dim3 grid, dim3 block, size_t shared, const st
     kernel_name = "(none)";
 }
 
-void pg_emu_waited(bool now)
+void pg_emu_waited(void)
 {
-    self->must_wait = !now;
+    pg_emu_me.must_wait = false;
 }
 
 unsigned char *pg_emu_shared(void)
@@ -402,6 +421,7 @@ void pg_emu_warp(const char *name, unsigned mask, void *mine, pg_emu_meet *meet)
     }
     waiting[first / 32] &= ~mask;
     meet(lane, mask);
+    if (!strcmp(name, "__syncwarp")) pg_emu_watch_syncwarp(first, mask);
     for (int i = 0; i < 32; i++)
         if (mask >> i & 1) threads[first + i].at = READY;
 }
@@ -414,6 +434,8 @@ void pg_emu_copy(void *to, const void *from, size_t bytes, bool want)
 #ifndef __SANITIZE_ADDRESS__
     if (!pg_emu_in_shared(to, bytes)) pg_emu_die("a copy that does not end in shared memory");
 #endif
+    if (want) pg_emu_watch_read(from, bytes);
+    pg_emu_watch_write(to, bytes); /* now, or any time until it is waited for */
     memset(to, POISON, bytes);
     self->copies.push_back({ to, from, bytes, want });
 }
@@ -431,6 +453,7 @@ void pg_emu_copy_wait(int most)
     const size_t end = t->groups[n - 1];
     for (size_t i = 0; i < end; i++) {
         const copy &c = t->copies[i];
+        pg_emu_watch_write(c.to, c.bytes);
         if (c.want)
             memcpy(c.to, c.from, c.bytes);
         else

@@ -83,6 +83,12 @@ void check_owner(const void *p, size_t bytes, const CUstream_st *s)
         pg_emu_die("memory of device %d is copied or set on a stream of device %d", b->device, s->device);
 }
 
+void copy(void *to, const void *from, size_t bytes)
+{
+    pg_emu_watch_apart();
+    memmove(to, from, bytes);
+}
+
 cudaError_t let_go(void *p, kind is)
 {
     if (!p) return cudaSuccess;
@@ -281,7 +287,7 @@ cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind 
     if (!fits_kind(to, from, bytes, kind)) return pg_emu_say(cudaErrorInvalidValue);
     check_owner(to, bytes, pg_emu_stream(0));
     check_owner(from, bytes, pg_emu_stream(0));
-    return pg_emu_put(pg_emu_stream(0), [=] { memmove(to, from, bytes); });
+    return pg_emu_put(pg_emu_stream(0), [=] { copy(to, from, bytes); });
 }
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream)
 {
@@ -293,9 +299,9 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
     check_owner(from, bytes, s);
     if (!s->capture && !block_of(from, bytes, NULL)) { /* pageable memory is read before the call returns */
         auto read = std::make_shared<std::string>(static_cast<const char *>(from), bytes);
-        return pg_emu_put(s, [=] { memcpy(to, read->data(), bytes); });
+        return pg_emu_put(s, [=] { copy(to, read->data(), bytes); });
     }
-    const cudaError_t e = pg_emu_put(s, [=] { memmove(to, from, bytes); });
+    const cudaError_t e = pg_emu_put(s, [=] { copy(to, from, bytes); });
     if (!s->capture && !block_of(to, bytes, NULL)) pg_emu_drain(s); /* and written before it returns */
     return e;
 }
@@ -323,7 +329,10 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stre
     if (pg_emu_unlucky()) return pg_emu_say(cudaErrorLaunchFailure);
     if (bytes && !fits(to, bytes, true)) return pg_emu_say(cudaErrorInvalidValue);
     check_owner(to, bytes, pg_emu_stream(stream));
-    return pg_emu_put(pg_emu_stream(stream), [=] { memset(to, value, bytes); });
+    return pg_emu_put(pg_emu_stream(stream), [=] {
+        pg_emu_watch_apart();
+        memset(to, value, bytes);
+    });
 }
 cudaError_t cudaMemset(void *to, int value, size_t bytes)
 {
@@ -350,7 +359,7 @@ cudaError_t pg_emu_occupancy(int *n, int threads, size_t shared)
     return cudaSuccess;
 }
 void pg_emu_queue(const char *name, const void *function, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
-                  pg_emu_job body)
+                  pg_emu_job body, bool early)
 {
     pg_emu_hold h(pg_emu_lock);
     const std::map<const void *, int> &attributes = shared_most[pg_emu_device()];
@@ -367,6 +376,6 @@ void pg_emu_queue(const char *name, const void *function, dim3 grid, dim3 block,
         pg_emu_say(cudaErrorInvalidValue);
     } else {
         pg_emu_put(
-            s, [=] { pg_emu_run(name, grid, block, shared, body); }, true);
+            s, [=] { pg_emu_run(name, grid, block, shared, body, early); }, true);
     }
 }

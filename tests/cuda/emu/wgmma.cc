@@ -49,8 +49,19 @@ void add(float *sum, uint64_t a, uint64_t b)
     }
 }
 
+/* Rows are read by the group; each thread answers for some, and not for those that it has likely written. */
+void watch(uint64_t a, uint64_t b)
+{
+    const int t = (me() + 37) % 128;
+    for (int half = 0; half < 2; half++) { /* 8 columns, which the swizzle leaves together */
+        pg_emu_watch_read(pg_emu_shared() + pg_wgmma_find(a, t % PG_WGMMA_ROWS, 8 * half), 16);
+        pg_emu_watch_read(pg_emu_shared() + pg_wgmma_find(b, t, 8 * half), 16);
+    }
+}
+
 void end(const product &p)
 {
+    watch(p.a, p.b);
     float now[PG_WGMMA_SUMS];
     add(now, p.a, p.b);
     for (int i = 0; i < PG_WGMMA_SUMS; i++) {
@@ -65,6 +76,7 @@ void pg_emu_wgmma(float *d, uint64_t a, uint64_t b)
     if (blockDim.x % 128) pg_emu_die("wgmma: a block of %u threads", blockDim.x);
     if ((a | b) >> 62 != 1) pg_emu_die("wgmma: not the 128-byte swizzle");
     if ((a & 0x3fff) >> 3 & 7 || (b & 0x3fff) >> 3 & 7) pg_emu_die("wgmma: an operand is not aligned");
+    watch(a, b);
     product p = { d, a, b, {} };
     add(p.begun, a, b);
     threads[me()].open.push_back(p);
