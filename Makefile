@@ -139,7 +139,7 @@ examples: all $(EXAMPLES) ## C examples into build/examples (those in Lua run as
 
 # ---- the CUDA backend ------------------------------------------------------------------------------------------------
 # A library of its own beside the module: it is looked for when a device is asked for. It carries what it needs of
-# kernels/, since the module keeps its symbols to itself; of CUDA only cuBLASLt and the driver are left outside.
+# kernels/, since the module keeps its symbols to itself; of CUDA only the driver is left outside.
 CUDA_ARCHS ?= 80 86 89 90
 CUSRC   := $(shell find kernels -name '*.cu' | LC_ALL=C sort)
 CUOBJ   := $(CUSRC:%=$(B)/%.o)
@@ -163,8 +163,7 @@ $(CUOBJ): $(B)/%.cu.o: %.cu $(B)/cuflags
 $(if $(filter 90,$(CUDA_ARCHS)),$(B)/kernels/matmul/gemm_wgmma_cuda.cu.o): CUTARGET += -gencode arch=compute_90a,code=sm_90a
 $(PLUGIN): $(CUOBJ) $(LIB)
 	@mkdir -p $(@D)
-	$(call say,LD)$(NVCC) -shared $(CUTARGET) -Xlinker -Bsymbolic,--exclude-libs=ALL,-rpath=$(CUDA_LIB) -o $@ $^ \
-		-lcublasLt -lpthread
+	$(call say,LD)$(NVCC) -shared $(CUTARGET) -Xlinker -Bsymbolic,--exclude-libs=ALL,-rpath=$(CUDA_LIB) -o $@ $^ -lpthread
 -include $(CUOBJ:=.d)
 
 # ---- CUDA on the CPU ---------------------------------------------------------------------------------------------------
@@ -228,8 +227,9 @@ $(B)/gpu/%.o: tests/cuda/gpu/%.cc $(B)/cuflags
 	$(gpu_object)
 $(B)/gpu/%.o: tests/bench/cuda/%.cc $(B)/cuflags
 	$(gpu_object)
+$(B)/gpu/bench_cuda: GPULIBS := -lcublasLt
 $(B)/gpu/%: $(B)/gpu/%.o $(CULIB) $(LIB)
-	$(call say,LD)$(NVCC) $(CUTARGET) -Xlinker -rpath=$(CUDA_LIB) -o $@ $^ -lcublasLt \
+	$(call say,LD)$(NVCC) $(CUTARGET) -Xlinker -rpath=$(CUDA_LIB) -o $@ $^ $(GPULIBS) \
 		$(subst -Wl$(comma),-Xlinker ,$(STATIC))
 $(B)/gpu/golden: tests/c/golden.c $(LIB)
 	@mkdir -p $(@D)

@@ -13,7 +13,7 @@ extern "C" {
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { LT_ROOM = 32 << 20, MOST_ROWS = 65535 }; /* rows: blocks of a launch along y and z */
+enum { MOST_ROWS = 65535 }; /* rows: blocks of a launch along y and z */
 
 int pg_cuda_try(pg_cuda *c, cudaError_t e, const char *what)
 {
@@ -76,8 +76,8 @@ static int64_t scratch_of(const pg_cuda *c, const pg_code *code)
 static int64_t memory(const pg_backend *base, const pg_code *code)
 {
     const pg_cuda_backend *b = pg_cuda_enter(base);
-    return pg_cuda_up(code->arena_bytes) + scratch_of(&b->c, code) + LT_ROOM + pg_step_bytes(code) +
-           pg_cuda_steer_bytes(code) + pg_cuda_best_bytes(code, base->drawn);
+    return pg_cuda_up(code->arena_bytes) + scratch_of(&b->c, code) + pg_step_bytes(code) + pg_cuda_steer_bytes(code) +
+           pg_cuda_best_bytes(code, base->drawn);
 }
 
 /* Bytes that are free, less what the runtime takes by and by (code, graphs) and the buffers that weights come through.
@@ -249,13 +249,11 @@ static int prepare(pg_backend *base, const pg_code *code)
     const int64_t left = room(base) - memory(base, code);
     c->code = code;
     c->scratch_bytes = scratch_of(c, code);
-    c->lt_bytes = LT_ROOM;
     b->seen = static_cast<pg_cuda_seen *>(calloc((size_t)code->n_value + 1, sizeof *b->seen));
     if (!b->seen) return -1;
     if (place_weights(b, left)) return -1;
     if (pg_cuda_try(c, cudaMalloc(&c->arena, (size_t)pg_cuda_up(code->arena_bytes)), "memory for values") ||
-        pg_cuda_try(c, cudaMalloc(&c->scratch, (size_t)c->scratch_bytes), "memory for the ops") ||
-        pg_cuda_try(c, cudaMalloc(&c->lt_room, c->lt_bytes), "memory for cuBLASLt") || pg_step_open(b) ||
+        pg_cuda_try(c, cudaMalloc(&c->scratch, (size_t)c->scratch_bytes), "memory for the ops") || pg_step_open(b) ||
         pg_cuda_steer_open(c) || pg_cuda_best_open(c) || (base->drawn != PG_NO_REF && !home_of(b, base->drawn)))
         return pg_cuda_fault(b);
     return 0;
@@ -286,9 +284,7 @@ static void close_cuda(pg_backend *base)
     pg_store_free(&b->store);
     cudaFree(c->arena);
     cudaFree(c->scratch);
-    cudaFree(c->lt_room);
     cudaFree(b->kv);
-    if (c->lt) cublasLtDestroy(c->lt);
     if (b->copy) cudaStreamDestroy(b->copy);
     if (c->stream) cudaStreamDestroy(c->stream);
     if (!b->lends) pg_lanes_close(b->lanes);
@@ -366,10 +362,7 @@ static int open_streams(pg_cuda_backend *b, char *why, size_t n_why)
         snprintf(why, n_why, "%s: %s", c->why, cudaGetErrorString(c->error));
         return -1;
     }
-    if (cublasLtCreate(&c->lt) == CUBLAS_STATUS_SUCCESS) return 0;
-    c->lt = NULL;
-    snprintf(why, n_why, "cuBLASLt cannot be started on %s", c->base.isa);
-    return -1;
+    return 0;
 }
 
 /* Whether products of many rows may take wgmma here; where they could and may not, the device's name says so. */

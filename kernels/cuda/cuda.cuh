@@ -12,7 +12,6 @@
 extern "C" {
 #include "../backend.h"
 }
-#include <cublasLt.h>
 
 /* The rows of a step, in device memory. What pg_rows (op.h) says of them holds. */
 typedef struct pg_cuda_step {
@@ -88,9 +87,6 @@ struct pg_cuda {
     int wgmma;              /* products of many rows may take it: pg_cuda_gemm_open has tried */
     int early;              /* kernels may begin before the one before them has ended (PG_LAUNCH_EARLY) */
     cudaStream_t stream;    /* all ops of a step */
-    cublasLtHandle_t lt;
-    void *lt_room; /* cuBLASLt's workspace */
-    size_t lt_bytes;
     const pg_code *code;
     char *arena;   /* device: the plan's values */
     char *scratch; /* device: for the op that is running */

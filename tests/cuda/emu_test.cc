@@ -2,7 +2,6 @@
 #include "dies.h"
 #include "device.cuh"
 
-#include <cublasLt.h>
 #include <math.h>
 #include <vector>
 
@@ -309,56 +308,6 @@ static void test_streams(void)
     cudaGetLastError();
 }
 
-static void test_cublaslt(void)
-{
-    enum { M = 5, N = 7, K = 9, BATCH = 2 };
-    std::vector<unsigned short> a(BATCH * M * K), b(BATCH * N * K);
-    for (unsigned short &x : a) x = __bfloat16_as_ushort(__float2bfloat16(check_uniform(&seed)));
-    for (unsigned short &x : b) x = __bfloat16_as_ushort(__float2bfloat16(check_uniform(&seed)));
-    const std::vector<float> before(BATCH * M * N, 2.0f);
-    unsigned short *da = device(a), *db = device(b);
-    float *dc = device(before);
-    cublasLtHandle_t lt;
-    cublasLtMatmulDesc_t d;
-    cublasLtMatrixLayout_t la, lb, lc;
-    const cublasOperation_t turned = CUBLAS_OP_T;
-    const int32_t batch = BATCH, row = CUBLASLT_ORDER_ROW;
-    const int64_t step[] = { M * K, N * K, M * N };
-    const float alpha = 0.5f, beta = 3.0f;
-    cublasLtCreate(&lt);
-    cublasLtMatmulDescCreate(&d, CUBLAS_COMPUTE_32F, CUDA_R_32F);
-    cublasLtMatmulDescSetAttribute(d, CUBLASLT_MATMUL_DESC_TRANSA, &turned, sizeof turned);
-    cublasLtMatrixLayoutCreate(&la, CUDA_R_16BF, K, M, K); /* a by rows of K, which is columns of its transpose */
-    cublasLtMatrixLayoutCreate(&lb, CUDA_R_16BF, K, N, K);
-    cublasLtMatrixLayoutCreate(&lc, CUDA_R_32F, M, N, N);
-    cublasLtMatrixLayoutSetAttribute(lc, CUBLASLT_MATRIX_LAYOUT_ORDER, &row, sizeof row);
-    int i = 0;
-    for (cublasLtMatrixLayout_t l : { la, lb, lc }) {
-        cublasLtMatrixLayoutSetAttribute(l, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &batch, sizeof batch);
-        cublasLtMatrixLayoutSetAttribute(l, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &step[i++], sizeof *step);
-    }
-    CHECK(cublasLtMatmul(lt, d, &alpha, da, la, db, lb, &beta, dc, lc, dc, lc, NULL, NULL, 0, 0) ==
-              CUBLAS_STATUS_SUCCESS,
-          "cublasLtMatmul");
-    const std::vector<float> c = host(dc, BATCH * M * N);
-    for (i = 0; i < BATCH * M * N; i++) {
-        double want = 6;
-        for (int k = 0; k < K; k++)
-            want += 0.5 * __bfloat162float(__ushort_as_bfloat16(a[i / N * K + k])) *
-                    __bfloat162float(__ushort_as_bfloat16(b[(i / (M * N) * N + i % N) * K + k]));
-        CHECK(fabs(c[i] - want) < 1e-5, "element %d: %g, not %g", i, c[i], want);
-    }
-    CHECK(cublasLtMatmul(lt, d, &alpha, da, lb, db, lb, &beta, dc, lc, dc, lc, NULL, NULL, 0, 0) !=
-              CUBLAS_STATUS_SUCCESS,
-          "shapes that do not fit were multiplied");
-    for (cublasLtMatrixLayout_t l : { la, lb, lc }) cublasLtMatrixLayoutDestroy(l);
-    cublasLtMatmulDescDestroy(d);
-    cublasLtDestroy(lt);
-    cudaFree(da);
-    cudaFree(db);
-    cudaFree(dc);
-}
-
 /* ---- what must be found ------------------------------------------------------------------------------------------- */
 
 #define UNSEEN __attribute__((no_sanitize("thread"))) /* by emu/watch.cc: here the result is to show it */
@@ -457,7 +406,6 @@ int main(void)
     test_numbers();
     test_copies();
     test_streams();
-    test_cublaslt();
     shows(no_barrier, "no_barrier");
     shows(no_syncwarp, "no_syncwarp");
     kernel_dies(one_leaves, "one_leaves", "returned");

@@ -40,7 +40,6 @@ struct harness {
     std::vector<pg_value> value;
     std::deque<pg_op> op;
     int64_t arena_bytes = 0, scratch_bytes = 0;
-    size_t lt_bytes = 32 << 20;               /* of cuBLASLt's workspace */
     std::vector<char> arena, by_cpu, by_cuda; /* before; after */
     std::vector<harness_weight *> weight;
     std::map<const float *, std::pair<float *, int64_t>> vector; /* host's address -> device's, and how many */
@@ -263,10 +262,7 @@ static inline void harness_run_once(harness *h, harness_op *run, const char *nam
     cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0);
     c->n_sm = sms;
     c->arch = 10 * major + minor;
-    c->lt_bytes = h->lt_bytes;
     cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking);
-    cublasLtCreate(&c->lt);
-    if (cudaMalloc(reinterpret_cast<char **>(&c->lt_room), c->lt_bytes)) abort();
     c->code = &code;
     c->arena = harness_device(h->arena);
     c->scratch_bytes = h->scratch_bytes;
@@ -289,10 +285,9 @@ static inline void harness_run_once(harness *h, harness_op *run, const char *nam
     h->cache_cuda.resize(h->cache.size());
     cudaMemcpy(h->by_cuda.data(), c->arena, h->by_cuda.size(), cudaMemcpyDeviceToHost);
     cudaMemcpy(h->cache_cuda.data(), c->kv.base, h->cache_cuda.size(), cudaMemcpyDeviceToHost);
-    void *const owned[] = { token,    pos,     seq,      sampled,    page,       span_row,
-                            span_key, step_at, c->arena, c->scratch, c->kv.base, c->lt_room };
+    void *const owned[] = { token,    pos,     seq,      sampled,    page,      span_row,
+                            span_key, step_at, c->arena, c->scratch, c->kv.base };
     for (void *p : owned) cudaFree(p);
-    cublasLtDestroy(c->lt);
     cudaStreamDestroy(c->stream);
     delete c;
 }

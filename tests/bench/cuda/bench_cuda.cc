@@ -14,6 +14,7 @@ extern "C" {
 }
 
 #include <algorithm>
+#include <cublasLt.h>
 #include <time.h>
 #include <vector>
 
