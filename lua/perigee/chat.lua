@@ -150,10 +150,14 @@ local function remember(self, reply)
    self._passed[message] = true
 end
 
--- Every turn's options: the caller's, behind those of an app.
-local function options_of(self, opts)
-   if self._options then return self._options(opts) end
-   return opts or {}
+-- Every turn's options: the caller's, behind those of an app. What is wrong with them is blamed on the line that calls
+-- the method that asks.
+local function options_of(self, where, opts)
+   if self._options then opts = self._options(opts) end
+   opts = opts or {}
+   local fine, message, code = self.engine:_check_options(where, opts, 2)
+   if not fine then return nil, message, code end
+   return opts
 end
 
 -- Begin a turn; events: what filters found in its message.
@@ -197,7 +201,6 @@ end
 -- A message passes the filters first, and enters the history as they leave it; it is taken back when its turn cannot
 -- begin.
 local function begin_with(self, message, opts)
-   opts = options_of(self, opts)
    local events, passed, code = pass(self, opts, message)
    if not events then return nil, passed, code end
    local before = self.messages
@@ -220,7 +223,9 @@ end
 -- @usage for piece in chat:say("Tell me a story about a fox."):pieces() do io.write(piece) end
 function Chat:say(text, opts)
    options.expect("chat:say", "text", text, "string", 2)
-   return begin_with(self, { role = "user", content = text }, opts)
+   local given, message, code = options_of(self, "chat:say", opts)
+   if not given then return nil, message, code end
+   return begin_with(self, { role = "user", content = text }, given)
 end
 
 --- Let the model speak again, after results of tools or changes of the history. Messages that no turn has had yet pass
@@ -229,10 +234,12 @@ end
 -- @treturn ?perigee.reply nil, message, code
 function Chat:continue(opts)
    if #self.messages == 0 then return nil, "chat:continue: nothing has been said yet", "invalid" end
-   opts = options_of(self, opts)
-   local events, message, code = pass(self, opts)
+   local given, events, message, code
+   given, message, code = options_of(self, "chat:continue", opts)
+   if not given then return nil, message, code end
+   events, message, code = pass(self, given)
    if not events then return nil, message, code end
-   return begin(self, opts, events)
+   return begin(self, given, events)
 end
 
 --- Hand in what a tool gave.

@@ -105,7 +105,16 @@ describe("engine:chat", function()
 
    it("keeps its history when a turn cannot begin", function()
       local chat = assert(engine:chat { system = "Short." })
-      assert.has_error(function() chat:say("Hello", { max_new = "3" }) end)
+      local line
+      for name, call in pairs {
+         say = function() line = debug.getinfo(1, "l").currentline chat:say("Hello", { max_new = "3" }) end,
+         continue = function() line = debug.getinfo(1, "l").currentline chat:continue { max_new = "3" } end,
+      } do
+         local fine, message = pcall(call)
+         assert.is_false(fine)
+         local expected = ('tests/spec/chat_spec.lua:%d: chat:%s: option "max_new"'):format(line, name)
+         assert.equal(expected, message:sub(1, #expected))
+      end
       assert.is_nil((chat:say("Hello", { max_new = -3 })))
       assert.equal(1, #chat.messages)
    end)
