@@ -49,6 +49,37 @@ tell() {
     report "$1" "$(cat "$out.status")" $counts
 }
 
+root=$PWD
+case $B in /*) build=$B ;; *) build=$root/$B ;; esac
+export LUA_PATH="$root/lua/?.lua;$root/lua/?/init.lua;$root/tests/spec/?.lua;;" LUA_CPATH="$build/lua/?.so;;"
+export PATH="$build/bin:$PATH"
+preload=()
+if [ -n "${SAN:-}" ]; then
+    # The interpreter is not instrumented: the sanitizer must come first, and its leak report would be about others.
+    preload=(env "LD_PRELOAD=$(${CC:-cc} -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0)
+fi
+
+# run_spec NAME FILE, tell_spec NAME FILE: the same of a spec. An emulated device is not watched in them: programs of its
+# own have watched what runs there.
+run_spec() {
+    PERIGEE_EMU_WATCH=0 timeout -k 10 "$limit" "${preload[@]}" busted --lua="${LUAJIT:-luajit}" -o plainTerminal \
+        "tests/spec/$1.lua" >"$2" 2>&1 </dev/null
+    echo $? >"$2.status"
+}
+tell_spec() {
+    local counts status ok bad errors pending
+    out=$2 status=$(cat "$2.status")
+    counts=$(sed -nE 's,^([0-9]+) success(es)? / ([0-9]+) failures? / ([0-9]+) errors? / ([0-9]+) pending.*,\1 \3 \4 \5,p' \
+        "$out" | tail -n 1)
+    if [ -n "$counts" ]; then
+        read -r ok bad errors pending <<<"$counts"
+        [ "$status" -le $((bad + errors)) ] && status=$((status > 0))
+        report "$1" "$status" "$ok" $((bad + errors)) "$pending"
+    else
+        report "$1" "$status"
+    fi
+}
+
 program() { # NAME LABEL
     run "$1" "$pool/out"
     tell "$2" "$pool/out"
@@ -59,7 +90,7 @@ lower=ref # every level below the machine's best: the best itself is what a plai
 if has avx512_vnni; then lower="ref avx2"; fi
 if has amx_int8; then lower="ref avx2 avx512"; fi
 
-emulated=() # programs that take one core for long: device code, compiled for the CPU
+emulated=(device_spec) # what takes one core for long: device code, compiled for the CPU
 for source in tests/c/*.c; do
     [ -e "$source" ] || continue
     name=$(basename "$source" .c)
@@ -86,38 +117,24 @@ for i in "${!emulated[@]}"; do # two at a time
     name=${emulated[$i]}
     while [ "$(jobs -rp | wc -l)" -ge 2 ]; do wait -n; done
     case $name in # whole models take long enough unwatched (tests/cuda/emu/watch.cc), but for the one that FAST takes
+    *_spec) run_spec "$name" "$pool/$i" & ;;
     device_*) PERIGEE_EMU_WATCH=${FAST:-0} run "$name" "$pool/$i" & ;;
     hooks*) PERIGEE_EMU_WATCH=0 GOLDEN_DEVICE=cuda PERIGEE_CUDA=$B/emu/perigee_cuda.so run hooks "$pool/$i" & ;;
     *) run "$name" "$pool/$i" & ;;
     esac
 done
 wait
-for i in "${!emulated[@]}"; do tell "${emulated[$i]}" "$pool/$i"; done
-out=$pool/out
-
-root=$PWD
-case $B in /*) build=$B ;; *) build=$root/$B ;; esac
-export LUA_PATH="$root/lua/?.lua;$root/lua/?/init.lua;$root/tests/spec/?.lua;;" LUA_CPATH="$build/lua/?.so;;"
-export PATH="$build/bin:$PATH"
-preload=()
-if [ -n "${SAN:-}" ]; then
-    # The interpreter is not instrumented: the sanitizer must come first, and its leak report would be about others.
-    preload=(env "LD_PRELOAD=$(${CC:-cc} -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0)
-fi
+for i in "${!emulated[@]}"; do
+    case ${emulated[$i]} in
+    *_spec) tell_spec "${emulated[$i]}" "$pool/$i" ;;
+    *) tell "${emulated[$i]}" "$pool/$i" ;;
+    esac
+done
 for spec in tests/spec/*_spec.lua; do
-    [ -e "$spec" ] || continue
-    timeout -k 10 "$limit" "${preload[@]}" busted --lua="${LUAJIT:-luajit}" -o plainTerminal "$spec" >"$out" 2>&1 </dev/null
-    status=$?
-    counts=$(sed -nE 's,^([0-9]+) success(es)? / ([0-9]+) failures? / ([0-9]+) errors? / ([0-9]+) pending.*,\1 \3 \4 \5,p' \
-        "$out" | tail -n 1)
     name=$(basename "$spec" .lua)
-    if [ -n "$counts" ]; then
-        read -r ok bad errors pending <<<"$counts"
-        [ "$status" -le $((bad + errors)) ] && status=$((status > 0))
-        report "$name" "$status" "$ok" $((bad + errors)) "$pending"
-    else
-        report "$name" "$status"
-    fi
+    [ "$name" = device_spec ] && continue
+    run_spec "$name" "$pool/out"
+    tell_spec "$name" "$pool/out"
 done
 
 [ $((passed + failed)) -gt 0 ] || { echo "no test ran"; failed=1; }

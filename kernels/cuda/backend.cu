@@ -17,11 +17,13 @@ enum { MOST_ROWS = 65535 }; /* rows: blocks of a launch along y and z */
 
 int pg_cuda_try(pg_cuda *c, cudaError_t e, const char *what)
 {
-    if (e && !c->error) {
+    if (e == cudaSuccess) return 0;
+    if (!c->error) {
         c->error = e;
         c->why = what;
     }
-    return e != cudaSuccess;
+    cudaGetLastError(); /* the runtime keeps it for this thread, where the next launch would be blamed, another engine's too */
+    return 1;
 }
 
 /* What can be done about it, by what kind of failure it is. */
