@@ -53,8 +53,9 @@ template <class F, int O, int U, int MEET> struct pg_ahead {
 };
 
 /* sum[r * O + o] += 16 columns of rounded row r times output o, for each piece of the chunk. A float of 1.5 * 2^23 has
- * the integer in its low bits, so that the sum of products needs no conversion unit: it is below 2^22. */
-template <class F, int R, int O, class X>
+ * the integer in its low bits, so that the sum of products needs no conversion unit: it is below 2^22. The rows are
+ * pg_near wherever they lie: another kernel has written them, perhaps while this one had begun. */
+template <class F, int R, int O>
 __device__ __forceinline__ void pg_meet_rounded(float (&sum)[R * O], int chunk, const typename F::raw (&raw)[O],
                                                 const pg_rounded &x, const int (&at)[R])
 {
@@ -72,10 +73,10 @@ __device__ __forceinline__ void pg_meet_rounded(float (&sum)[R * O], int chunk, 
 #pragma unroll
         for (int r = 0; r < R; r++) {
             const int k = at[r] + col;
-            const uint4 xq = X::template word<uint4>(reinterpret_cast<const unsigned char *>(x.q + k));
-            const float xd = X::template word<float>(reinterpret_cast<const unsigned char *>(x.d + k / 32));
+            const uint4 xq = pg_near::word<uint4>(reinterpret_cast<const unsigned char *>(x.q + k));
+            const float xd = pg_near::word<float>(reinterpret_cast<const unsigned char *>(x.d + k / 32));
             float xs = 0;
-            if (F::HAS_MIN) xs = X::template word<float>(reinterpret_cast<const unsigned char *>(x.s + k / 16));
+            if (F::HAS_MIN) xs = pg_near::word<float>(reinterpret_cast<const unsigned char *>(x.s + k / 16));
 #pragma unroll
             for (int o = 0; o < O; o++) {
                 int dot = 0x4b400000;
@@ -135,8 +136,8 @@ __device__ __forceinline__ void pg_dot_rows(float (&sum)[R * O], pg_ahead<F, O, 
 #pragma unroll
         for (int u = 0; u < U; u++) {
             if (c + u * step >= chunks) continue;
-            if constexpr (MEET == PG_MEET_FAR || MEET == PG_MEET_NEAR) /* another kernel's rows: no pg_far for them */
-                pg_meet_rounded<F, R, O, pg_near>(sum, c + u * step, now.raw[u], x.q, at);
+            if constexpr (MEET == PG_MEET_FAR || MEET == PG_MEET_NEAR)
+                pg_meet_rounded<F, R, O>(sum, c + u * step, now.raw[u], x.q, at);
             if constexpr (MEET == PG_MEET_EVEN || MEET == PG_MEET_ODD)
                 pg_meet_float<F, R, O, MEET == PG_MEET_EVEN>(sum, c + u * step, now.raw[u], x.f, at, w[0].k);
         }

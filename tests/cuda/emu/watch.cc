@@ -115,16 +115,27 @@ page *page_of(uintptr_t at)
     return hit;
 }
 
+/* Where an instruction is: its file, and how far into it. */
+struct place {
+    const char *file;
+    size_t at;
+};
+place place_of(const void *code)
+{
+    Dl_info d = {};
+    dladdr(code, &d);
+    return { d.dli_fname ? d.dli_fname : "",
+             (size_t)(static_cast<const char *>(code) - static_cast<const char *>(d.dli_fbase)) };
+}
+
 [[noreturn]] void race(what kind, record before, what was, uintptr_t at, bool shared, const void *code)
 {
     static const char *const verb[] = { "reads", "writes", "changes atomically" };
-    Dl_info d = {};
-    dladdr(code, &d);
+    const place by = place_of(code);
     const char *where = shared ? "shared" : "device";
     pg_emu_die(
         "a race: %s %s memory at %p (code at %s+0x%zx) that thread %u of block %u %s, and nothing puts them in order",
-        verb[kind], where, reinterpret_cast<void *>(at), d.dli_fname ? d.dli_fname : "",
-        (size_t)(static_cast<const char *>(code) - static_cast<const char *>(d.dli_fbase)), (unsigned)before.thread,
+        verb[kind], where, reinterpret_cast<void *>(at), by.file, by.at, (unsigned)before.thread,
         (unsigned)before.block - 1, verb[was]);
 }
 
@@ -154,16 +165,14 @@ void note(cell *c, record mine, what kind)
 
 void too_early(const page *p, uintptr_t at, what kind, const void *code)
 {
-    const uint32_t by = p->written[at % PAGE / 4];
-    Dl_info d = {};
-    if (kind == READ && by < window) return;
-    dladdr(code, &d);
-    const size_t offset = (size_t)(static_cast<const char *>(code) - static_cast<const char *>(d.dli_fbase));
+    const uint32_t writer = p->written[at % PAGE / 4];
+    if (kind == READ && writer < window) return;
+    const place by = place_of(code);
     if (kind == READ)
         pg_emu_die("reads %p (code at %s+0x%zx) before it has waited for %s, which writes it",
-                   reinterpret_cast<void *>(at), d.dli_fname ? d.dli_fname : "", offset, names[by]);
+                   reinterpret_cast<void *>(at), by.file, by.at, names[writer]);
     pg_emu_die("writes %p (code at %s+0x%zx) before it has waited for the kernels before it",
-               reinterpret_cast<void *>(at), d.dli_fname ? d.dli_fname : "", offset);
+               reinterpret_cast<void *>(at), by.file, by.at);
 }
 
 void touch(const void *from, size_t n, what kind, const void *code)
