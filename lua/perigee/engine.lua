@@ -391,17 +391,7 @@ function Engine:stats()
    return stats
 end
 
-local function hand_out(self, n)
-   local requests, events = self._requests, self._events
-   for i = 0, n - 1 do
-      if not self._handle then return end              -- a filter's function closed it: their texts went with it
-      local reader = requests[events[i].id]
-      if reader then reader:accept(events[i]) end      -- else it was dropped, and is being cancelled
-   end
-end
-
---- Collect what has happened and hand it to the requests; for programs with an event loop of their own. Functions of
--- filters run in here: they cannot wait for the same engine, and while one of them has yielded nobody else can.
+--- Collect what has happened and hand it to the requests; for programs with an event loop of their own.
 -- @tparam[opt=0] number timeout_ms how long to wait for an event: 0 not at all, below 0 until there is one or nothing
 -- is in flight
 -- @treturn ?number how many events came; nil, message, code
@@ -410,17 +400,14 @@ function Engine:poll(timeout_ms)
    if timeout_ms ~= nil then options.expect("engine:poll", "timeout_ms", timeout_ms, "number", 2) end
    local handle = self._handle
    if not handle then return closed() end
-   if self._busy then                         -- another poll would take the events away that are being handed out
-      return nil, "engine:poll: a filter's function waits for the engine whose text it reads: give it another engine",
-         "invalid"
-   end
    if self._tick then self._tick() end        -- watched files
-   local n = C.pg_poll(handle, timeout_ms or 0, self._events, N_EVENTS, err)
+   local events, requests = self._events, self._requests
+   local n = C.pg_poll(handle, timeout_ms or 0, events, N_EVENTS, err)
    if n < 0 then return lib.fail(n) end
-   self._busy = true
-   local fine, raised = pcall(hand_out, self, n)
-   self._busy = false
-   if not fine then error(raised, 0) end
+   for i = 0, n - 1 do
+      local reader = requests[events[i].id]
+      if reader then reader:accept(events[i]) end      -- else it was dropped, and is being cancelled
+   end
    return n
 end
 
@@ -439,9 +426,7 @@ function Engine:close()
    self._handle = nil
    if self._tokenizer then self._tokenizer._handle = nil end
    C.pg_close(handle)
-   for _, reader in pairs(self._requests) do
-      if not reader._end then reader:fail("the engine was closed", "cancelled") end
-   end
+   for _, reader in pairs(self._requests) do reader:lose("the engine was closed", "cancelled") end
    self._requests = {}
    return true
 end

@@ -2,7 +2,8 @@
 --
 -- A filter is a value that any number of streams and requests share. On a stream it holds back what could still become
 -- a match, byte for byte, and releases everything before that at once; the outcome does not depend on how the text was
--- cut into pieces.
+-- cut into pieces. Functions of a filter run where the text is read, in the coroutine of who reads it, and may wait
+-- there.
 -- @module perigee.filter
 local fold = require "perigee.filter.fold"
 local options = require "perigee.options"

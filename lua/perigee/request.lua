@@ -1,8 +1,9 @@
 --- One running generation: read it, wait for it, or stop it. Made by @{perigee.engine:generate}.
 --
 -- Its events arrive through the engine's poll, together with those of all other requests, and wait here until they are
--- read. A request that is dropped unread is cancelled when Lua collects it.
--- @classmod perigee.request
+-- read. Filters look at them where they are read: a filter's functions may wait, for another request of the same engine
+-- too, and only who reads that text waits with them. A request that is dropped unread is cancelled when Lua
+-- collects it.
 local ffi = require "ffi"
 local lib = require "perigee.ffi"
 local options = require "perigee.options"
@@ -98,7 +99,7 @@ end
 -- @tparam {event,...} events what they found in the prompt
 -- @local
 function Request:watch(reader, events)
-   self._reader, self._filters = reader, {}
+   self._reader, self._filters, self._raw = reader, {}, { first = 1, last = 0 }
    for _, event in ipairs(events) do self:deliver(event) end
 end
 
@@ -118,57 +119,106 @@ function Request:deliver(event)
    push(self, event)
 end
 
-local function accept_text(self, c)
-   local token = c.token >= 0 and c.token or nil
-   local logprobs = token and self._logprobs and c.n_logprobs > 0 and choice(c.logprobs, c.n_logprobs) or nil
-   if self._reader then return self._reader:text(c, logprobs) end
-   self:deliver {
-      kind = "text", text = ffi.string(c.text, c.n_text), attempt = c.attempt, token = token, logprobs = logprobs,
-   }
-end
-
-local function accept_done(self, c)
-   local reader = self._reader
-   if reader then reader:finish() end
-   if self._end then return end                        -- a filter failed at the very end
-   local event = {
-      kind = "done", finish = reader and reader:blocked() and "filter" or FINISH[c.finish], attempt = c.attempt,
-      usage = { prompt = c.n_prompt, cached = c.n_cached, completion = c.n_completion, dropped = c.n_dropped },
-      timings = { queue = c.queue_ms, prefill = c.prefill_ms, decode = c.decode_ms },
-      experts = { used = c.experts_used, all = c.experts_all },
-      seed = options.seed_value(c.seed_low, c.seed_high),
-   }
+local function finish(self, event)
    self._end = event
    push(self, event)
+end
+
+-- An event of the library as a table; of a text, filters want to know its token's bytes and whether it is the last.
+local function event_of(self, c)
+   if c.kind == C.PG_EVENT_TEXT then
+      local token = c.token >= 0 and c.token or nil
+      return {
+         kind = "text", text = ffi.string(c.text, c.n_text), attempt = c.attempt, token = token,
+         logprobs = token and self._logprobs and c.n_logprobs > 0 and choice(c.logprobs, c.n_logprobs) or nil,
+         bytes = token and self._reader and self._reader:bytes_of(token), final = self._reader and c.finish ~= 0 or nil,
+      }
+   elseif c.kind == C.PG_EVENT_DONE then
+      return {
+         kind = "done", finish = FINISH[c.finish], attempt = c.attempt,
+         usage = { prompt = c.n_prompt, cached = c.n_cached, completion = c.n_completion, dropped = c.n_dropped },
+         timings = { queue = c.queue_ms, prefill = c.prefill_ms, decode = c.decode_ms },
+         experts = { used = c.experts_used, all = c.experts_all },
+         seed = options.seed_value(c.seed_low, c.seed_high),
+      }
+   end
+   return { kind = "fail", message = ffi.string(c.text, c.n_text), code = lib.code_name(c.finish) }
+end
+
+-- What has come waits for the filters, or goes to whoever reads.
+local function keep(self, event)
+   local raw = self._raw
+   if raw then
+      raw.last = raw.last + 1
+      raw[raw.last] = event
+   elseif event.kind == "text" then
+      self:deliver(event)
+   else
+      finish(self, event)
+   end
 end
 
 --- Take over one event of the library; called by @{perigee.engine:poll}.
 -- @tparam cdata c `pg_event`
 -- @local
 function Request:accept(c)
-   if self._end then return end                         -- a filter failed: what comes until the engine has stopped
-   if c.kind == C.PG_EVENT_TEXT then
-      accept_text(self, c)
-   elseif c.kind == C.PG_EVENT_DONE then
-      accept_done(self, c)
-   else
-      self:fail(ffi.string(c.text, c.n_text), lib.code_name(c.finish))
-   end
+   if not self._end then keep(self, event_of(self, c)) end -- else a filter failed, and the engine has not stopped yet
 end
 
---- End it with a reason.
+--- End it with a reason, now.
 -- @tparam string message
 -- @tparam string code
 -- @local
 function Request:fail(message, code)
-   self._end = { kind = "fail", message = message, code = code }
-   push(self, self._end)
+   finish(self, { kind = "fail", message = message, code = code })
+end
+
+--- Nothing more comes, for a reason; what has come can still be read.
+-- @tparam string message
+-- @tparam string code
+-- @local
+function Request:lose(message, code)
+   local last = self._raw and self._raw[self._raw.last]
+   if not self._end and not (last and last.kind ~= "text") then
+      keep(self, { kind = "fail", message = message, code = code })
+   end
+end
+
+-- Filters look at the next event.
+local function filter(self, event)
+   local reader = self._reader
+   if event.kind == "text" then return reader:text(event) end
+   if event.kind == "done" then
+      reader:finish()
+      if self._end then return end                      -- a filter failed at the very end
+      if reader:blocked() then event.finish = "filter" end
+   end
+   finish(self, event)
+end
+
+-- Filters look at what has come until there is something to read; whether there is.
+local function look(self)
+   local raw = self._raw
+   self._looking = true
+   while raw.first <= raw.last and not self._end and not reading.ready(self) do
+      local event = raw[raw.first]
+      raw[raw.first], raw.first = nil, raw.first + 1
+      filter(self, event)
+   end
+   self._looking = false
+   return reading.ready(self)
 end
 
 -- A failing poll ends the request: readers have one place to look.
 local function more(self, timeout_ms)
+   if self._looking then
+      if timeout_ms >= 0 then return false end
+      error("request: a filter's function waits for the text that it is looking at", 0)
+   end
+   if self._raw and look(self) then return true end
    local n, message, code = self.engine:poll(timeout_ms)
    if not n then self:fail(message, code) end
+   if self._raw then return look(self) end
    return reading.ready(self)                           -- what has come may be other requests' events alone
 end
 

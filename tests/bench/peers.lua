@@ -1,6 +1,6 @@
 -- perigee and a peer by turns on the same model: ours, theirs, ours, theirs; each turn is a process of its own, so both
 -- load, warm up and measure alike. Prints medians with least and most, the ratio, and what share of the byte bound each
--- decodes at.
+-- decodes at: memory's rate changes with what else the machine does, so each turn measures it anew, between the sides.
 --    eval "$(make -s env)"; luajit tests/bench/peers.lua LLAMA_BENCH MODEL [options] [-- options of llama-bench]
 --       --threads N (2)   --turns N (5)   --prompt LIST (128,512)   --new N (64)   --rest SECONDS between processes (0)
 -- LLAMA_BENCH is the llama-bench of llama.cpp or one of its relatives, built beside the project.
@@ -70,14 +70,16 @@ end
 
 local opts, bench, model, extra = parse(arg)
 local about = assert(perigee.describe(model))
-local rate = assert(perigee.bandwidth { threads = opts.threads, bytes = about.active_bytes, seconds = 1 })
 local tests = {}
 for n in opts.prompt:gmatch "%d+" do tests[#tests + 1] = "pp" .. n end
 tests[#tests + 1] = "tg" .. opts.new
 
-local rates, bytes = { {}, {} }, nil
+local rates, memory, bytes = { {}, {} }, {}, nil
 for turn = 1, opts.turns do
    for side = 1, 2 do
+      if side == 2 then
+         memory[turn] = assert(perigee.bandwidth { threads = opts.threads, bytes = about.active_bytes, seconds = 1 })
+      end
       local found = side == 1 and ours(model, opts) or theirs(bench, model, opts, extra)
       bytes = found.bytes or bytes
       for _, name in ipairs(tests) do
@@ -89,15 +91,23 @@ for turn = 1, opts.turns do
    end
 end
 
-print(("%s, %s threads, %s turns; as many bytes as a token needs are read at %.1f GB/s"):format(model:match "[^/]+$",
-   opts.threads, opts.turns, rate / 1e9))
+-- The median over turns of the share of memory's rate in that turn, in percent.
+local function share(list)
+   local shares = {}
+   for turn, rate in ipairs(memory) do shares[turn] = 100 * list[turn] * bytes / rate end
+   return median(shares)
+end
+
+local gbs = {}
+for turn, rate in ipairs(memory) do gbs[turn] = rate / 1e9 end
+print(("%s, %s threads, %s turns; as many bytes as a token needs are read at %s GB/s"):format(model:match "[^/]+$",
+   opts.threads, opts.turns, range(gbs)))
 print(("%-8s %-30s %-30s %6s"):format("", "perigee, tokens/s", "peer, tokens/s", "ratio"))
 for _, name in ipairs(tests) do
    local own, other = rates[1][name], rates[2][name]
    local line = ("%-8s %-30s %-30s %6.2f"):format(name, range(own), range(other), median(own) / median(other))
    if name:find "^tg" then
-      line = ("%s   %.0f %% and %.0f %% of the bound"):format(line, 100 * median(own) * bytes / rate,
-         100 * median(other) * bytes / rate)
+      line = ("%s   %.0f %% and %.0f %% of the bound"):format(line, share(own), share(other))
    end
    print(line)
 end

@@ -65,8 +65,10 @@ function Reader.new(request, filters, opts)
    return self
 end
 
--- How many bytes a token adds to a text, whole characters or not. Behind itself it does not begin the text.
-local function size_of(self, id)
+--- How many bytes a token adds to a text, whole characters or not. Behind itself it does not begin the text.
+-- @tparam number id
+-- @treturn number
+function Reader:bytes_of(id)
    local tokenizer = C.pg_engine_tokenizer(self.request.engine._handle)
    if not self.ignore_eos and C.pg_token_is_eog(tokenizer, id) == 1 then return 0 end
    pair[0], pair[1] = id, id
@@ -122,22 +124,23 @@ end
 local function acknowledge(self, n)
    if not self.leads or n <= self.acknowledged and not self.ended then return end
    self.acknowledged = n
-   C.pg_acknowledge(self.request.engine._handle, self.request.id, n)
+   local handle = self.request.engine._handle
+   if handle then C.pg_acknowledge(handle, self.request.id, n) end
 end
 
---- Take a "text" event of the engine.
--- @tparam cdata c `pg_event`
--- @tparam ?choice choice of its token
-function Reader:text(c, choice)
-   if self.ended or c.attempt < self.attempt then return end
-   local stack, token = self.stack, c.token
-   if token >= 0 then
+--- Take a text of the engine.
+-- @tparam event event of kind "text"; `bytes`: of its token; `final`: the engine has ended it, and waits to be told
+-- whether a filter takes some of it back
+function Reader:text(event)
+   if self.ended or event.attempt < self.attempt then return end
+   local stack, token = self.stack, event.token
+   if token then
       local n = #self.ids + 1
-      self.ids[n], self.choices[n] = token, choice
-      stack:token(size_of(self, token))
+      self.ids[n], self.choices[n] = token, event.logprobs
+      stack:token(event.bytes)
    end
-   if not step(self, "push", ffi.string(c.text, c.n_text)) then return end
-   if self.leads and c.finish ~= 0 and not stack.rewound then self:finish() end
+   if not step(self, "push", event.text) then return end
+   if self.leads and event.final and not stack.rewound then self:finish() end
    if not stack.blocked and not stack.rewound then acknowledge(self, stack:settled()) end
    if stack.rewound then self.acknowledged = stack.tokens end
 end
