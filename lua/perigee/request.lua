@@ -78,12 +78,12 @@ function Request.new(engine, id, logprobs)
    return self
 end
 
---- How many tokens have come so far, read or not.
+--- How many tokens have come so far, read or not; with filters, as far as these have looked.
 -- @treturn number
 -- @local
 function Request:count() return #self._tokens end
 
---- Its last event once that has come, read or not.
+--- Its last event once that has come, read or not; with filters, once these have looked at it.
 -- @treturn ?event
 -- @local
 function Request:ended() return self._end end
