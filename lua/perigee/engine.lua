@@ -273,7 +273,8 @@ end
 -- @tfield ?string cache_salt at most 1024 bytes: what was computed of a prompt is shared only with prompts of the same
 -- salt, so that nobody learns from timings what others have asked; default: with those that have none
 -- @tfield ?string|perigee.filter|{string|perigee.filter,...} filters names of engine.filters or filters, in declared
--- order: what may be read of the text, see @{perigee.filter}
+-- order: what may be read of the text, see @{perigee.filter}.
+-- They look at the text where the request is read: nobody filters one that is only polled
 -- @tfield ?table|string route its own routing policy: what @{Engine:route} takes; default: the engine's
 -- @tfield ?string tenant on whose behalf, for policies; at most 63 bytes
 -- @tfield ?string|perigee.grammar grammar what the text may be, GBNF: only tokens that fit are drawn, an end token
