@@ -279,7 +279,7 @@ lint: ## format, luacheck, direction of includes, exported symbols, file length,
 	@B=$(B) bash tests/lint/run.sh
 
 doc: ## the Lua reference into doc/, the C header beside it
-	ldoc -q -f markdown .
+	ldoc -q --fatalwarnings -f markdown .
 	cp $(HEADER) doc/
 
 deps: ## install the Debian or Ubuntu packages that are missing

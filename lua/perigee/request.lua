@@ -4,6 +4,7 @@
 -- read. Filters look at them where they are read: a filter's functions may wait, for another request of the same engine
 -- too, and only who reads that text waits with them. A request that is dropped unread is cancelled when Lua
 -- collects it.
+-- @classmod perigee.request
 local ffi = require "ffi"
 local lib = require "perigee.ffi"
 local options = require "perigee.options"

@@ -37,6 +37,7 @@ end
 -- @param content
 -- @tparam function change text -> text
 -- @tparam ?boolean keys whether those of objects are texts as well
+-- @tparam ?number depth of content within what was given first; default 0
 -- @return a copy; the same where there is nothing to replace
 function M.replace(content, change, keys, depth)
    depth = depth or 0
