@@ -30,6 +30,16 @@ end
 -- @treturn boolean
 function M.ready(self) return self._first <= self._last end
 
+--- Take the event that has waited longest, when one waits.
+-- @tparam table self
+-- @treturn table
+function M.pop(self)
+   local event = self._events[self._first]
+   self._events[self._first] = nil
+   self._first = self._first + 1
+   return event
+end
+
 --- Give a class its methods `next`, `events` and `pieces`; their documentation stands with the class.
 -- @tparam table Class its objects are made by @{begin}, and `_end` is their last event once that has come
 -- @tparam string name for messages
@@ -45,9 +55,7 @@ function M.methods(Class, name, more)
          if more(self, timeout_ms) or timeout_ms < 0 and not self.done then return take(self, timeout_ms) end
          return nil
       end
-      local event = self._events[self._first]
-      self._events[self._first] = nil
-      self._first = self._first + 1
+      local event = M.pop(self)
       self.done = event == self._end
       return event
    end

@@ -100,7 +100,7 @@ end
 -- @tparam {event,...} events what they found in the prompt
 -- @local
 function Request:watch(reader, events)
-   self._reader, self._filters, self._raw = reader, {}, { first = 1, last = 0 }
+   self._reader, self._filters, self._raw = reader, {}, reading.begin {}
    for _, event in ipairs(events) do self:deliver(event) end
 end
 
@@ -120,10 +120,13 @@ function Request:deliver(event)
    push(self, event)
 end
 
-local function finish(self, event)
-   self._end = event
-   push(self, event)
+-- The last event of what is read: of the request, or of what waits for its filters.
+local function finish(queue, event)
+   queue._end = event
+   push(queue, event)
 end
+
+local function failure(message, code) return { kind = "fail", message = message, code = code } end
 
 -- An event of the library as a table; of a text, filters want to know its token's bytes and whether it is the last.
 local function event_of(self, c)
@@ -143,19 +146,18 @@ local function event_of(self, c)
          seed = options.seed_value(c.seed_low, c.seed_high),
       }
    end
-   return { kind = "fail", message = ffi.string(c.text, c.n_text), code = lib.code_name(c.finish) }
+   return failure(ffi.string(c.text, c.n_text), lib.code_name(c.finish))
 end
 
 -- What has come waits for the filters, or goes to whoever reads.
 local function keep(self, event)
    local raw = self._raw
-   if raw then
-      raw.last = raw.last + 1
-      raw[raw.last] = event
-   elseif event.kind == "text" then
-      self:deliver(event)
+   if event.kind ~= "text" then
+      finish(raw or self, event)
+   elseif raw then
+      push(raw, event)
    else
-      finish(self, event)
+      self:deliver(event)
    end
 end
 
@@ -170,19 +172,15 @@ end
 -- @tparam string message
 -- @tparam string code
 -- @local
-function Request:fail(message, code)
-   finish(self, { kind = "fail", message = message, code = code })
-end
+function Request:fail(message, code) finish(self, failure(message, code)) end
 
 --- Nothing more comes, for a reason; what has come can still be read.
 -- @tparam string message
 -- @tparam string code
 -- @local
 function Request:lose(message, code)
-   local last = self._raw and self._raw[self._raw.last]
-   if not self._end and not (last and last.kind ~= "text") then
-      keep(self, { kind = "fail", message = message, code = code })
-   end
+   local queue = self._raw or self
+   if not queue._end then finish(queue, failure(message, code)) end
 end
 
 -- Filters look at the next event.
@@ -197,16 +195,14 @@ local function filter(self, event)
    finish(self, event)
 end
 
--- Filters look at what has come until there is something to read; whether there is.
+-- Filters, if there are any, look at what has come until there is something to read; whether there is.
 local function look(self)
    local raw = self._raw
-   self._looking = true
-   while raw.first <= raw.last and not self._end and not reading.ready(self) do
-      local event = raw[raw.first]
-      raw[raw.first], raw.first = nil, raw.first + 1
-      filter(self, event)
+   if raw then
+      self._looking = true
+      while reading.ready(raw) and not self._end and not reading.ready(self) do filter(self, reading.pop(raw)) end
+      self._looking = false
    end
-   self._looking = false
    return reading.ready(self)
 end
 
@@ -216,11 +212,10 @@ local function more(self, timeout_ms)
       if timeout_ms >= 0 then return false end
       error("request: a filter's function waits for the text that it is looking at", 0)
    end
-   if self._raw and look(self) then return true end
+   if look(self) then return true end
    local n, message, code = self.engine:poll(timeout_ms)
    if not n then self:fail(message, code) end
-   if self._raw then return look(self) end
-   return reading.ready(self)                           -- what has come may be other requests' events alone
+   return look(self)                                    -- what has come may be other requests' events alone
 end
 
 local take = reading.methods(Request, "request", more)

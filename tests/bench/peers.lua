@@ -74,11 +74,12 @@ local tests = {}
 for n in opts.prompt:gmatch "%d+" do tests[#tests + 1] = "pp" .. n end
 tests[#tests + 1] = "tg" .. opts.new
 
-local rates, memory, bytes = { {}, {} }, {}, nil
+local rates, memory, bytes = { {}, {} }, {}, nil         -- memory: GB/s in each turn
 for turn = 1, opts.turns do
    for side = 1, 2 do
       if side == 2 then
-         memory[turn] = assert(perigee.bandwidth { threads = opts.threads, bytes = about.active_bytes, seconds = 1 })
+         local rate = assert(perigee.bandwidth { threads = opts.threads, bytes = about.active_bytes, seconds = 1 })
+         memory[turn] = rate / 1e9
       end
       local found = side == 1 and ours(model, opts) or theirs(bench, model, opts, extra)
       bytes = found.bytes or bytes
@@ -94,14 +95,12 @@ end
 -- The median over turns of the share of memory's rate in that turn, in percent.
 local function share(list)
    local shares = {}
-   for turn, rate in ipairs(memory) do shares[turn] = 100 * list[turn] * bytes / rate end
+   for turn, gbs in ipairs(memory) do shares[turn] = 100 * list[turn] * bytes / (gbs * 1e9) end
    return median(shares)
 end
 
-local gbs = {}
-for turn, rate in ipairs(memory) do gbs[turn] = rate / 1e9 end
 print(("%s, %s threads, %s turns; as many bytes as a token needs are read at %s GB/s"):format(model:match "[^/]+$",
-   opts.threads, opts.turns, range(gbs)))
+   opts.threads, opts.turns, range(memory)))
 print(("%-8s %-30s %-30s %6s"):format("", "perigee, tokens/s", "peer, tokens/s", "ratio"))
 for _, name in ipairs(tests) do
    local own, other = rates[1][name], rates[2][name]
