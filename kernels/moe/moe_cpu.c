@@ -15,7 +15,8 @@ enum {
     PAIR = 2 * PG_PANEL,   /* hidden values made at a time: what is rounded together */
     SUMS = PG_TILE * PAIR, /* room for sums of a matrix */
     WIDE = 8 * PG_PANEL,   /* columns of an item of the second pass at most: hidden rows are read once for so many */
-    FEW = 4                /* rows that make their items small */
+    FEW = 4,               /* rows that make their items small */
+    LONG_RUN = 1 << 20     /* bytes of an item of theirs that take long */
 };
 
 /* One expert's three matrices. */
@@ -30,22 +31,23 @@ typedef struct job {
     const pg_experts *e;
     const pg_op *shared; /* the first op of a shared network that joins in, or NULL */
     net shared_net;
-    const float *x;                 /* [T, D] */
-    float *y;                       /* [T, D] */
-    int row0, n_row;                /* the rows of this call */
-    int in, out;                    /* PG_MUL_*: how rows meet gate and up, how hidden values meet down */
-    int in_by8[2];                  /* gate, up are met as 8-bit integers */
-    int n_pair;                     /* of routed experts */
-    int n_group;                    /* with the shared one, which is the last */
-    int32_t *start;                 /* [n_group + 1] first pair of a group */
-    int32_t *expert;                /* [n_group] its expert, ascending; n_expert: the shared one */
-    int32_t *row;                   /* [pairs] row of a pair */
-    float *weight;                  /* [pairs] */
-    float *hidden;                  /* [n_pair, F], unless rounded */
-    pg_q8 *act_x;                   /* [n_row][D / 32] records of a row together */
-    pg_q8 *act_h;                   /* pairs of a tile of a group: [F / 32][tile] */
-    pg_q8 *act_s;                   /* likewise of the shared network */
-    int parts, shared_parts, width; /* items of a group in the first pass; columns of an item in the second */
+    const float *x;    /* [T, D] */
+    float *y;          /* [T, D] */
+    int row0, n_row;   /* the rows of this call */
+    int in, out;       /* PG_MUL_*: how rows meet gate and up, how hidden values meet down */
+    int in_by8[2];     /* gate, up are met as 8-bit integers */
+    int n_pair;        /* of routed experts */
+    int n_group;       /* with the shared one, which is the last */
+    int32_t *start;    /* [n_group + 1] first pair of a group */
+    int32_t *expert;   /* [n_group] its expert, ascending; n_expert: the shared one */
+    int32_t *row;      /* [pairs] row of a pair */
+    float *weight;     /* [pairs] */
+    float *hidden;     /* [n_pair, F], unless rounded */
+    pg_q8 *act_x;      /* [n_row][D / 32] records of a row together */
+    pg_q8 *act_h;      /* pairs of a tile of a group: [F / 32][tile] */
+    pg_q8 *act_s;      /* likewise of the shared network */
+    int64_t n_unit;    /* hidden values of all groups, in units */
+    int n_item, width; /* items of the first pass; columns of an item of the second */
 } job;
 
 /* Pairs of rows row0 .. row0 + n_row - 1, sorted by expert and then by row. */
@@ -248,19 +250,27 @@ static void hidden_run(const job *j, const net *w, const room *m, const pg_acts 
     }
 }
 
+/* Units of 32 of so many hidden values. */
+static int64_t units(int64_t F)
+{
+    return (F + PAIR - 1) / PAIR;
+}
+
+/* An item is a share of the hidden values of all groups, one after the other: a few of some, or all of several. */
 static void hidden_item(void *arg, int item, int lane)
 {
     const job *j = arg;
-    const int routed = (j->n_group - !!j->shared) * j->parts, in_shared = item >= routed;
-    const int g = in_shared ? j->n_group - 1 : item / j->parts, parts = in_shared ? j->shared_parts : j->parts;
-    const int part = in_shared ? item - routed : item % j->parts;
-    const net w = net_of(j, g);
-    const int64_t pairs = (w.F + PAIR - 1) / PAIR, end = pairs * (part + 1) / parts * PAIR;
+    const int64_t begin = j->n_unit * item / j->n_item, end = j->n_unit * (item + 1) / j->n_item;
     const room m = room_at(pg_cpu_lane(j->c, lane), j->e);
-    for (int first = j->start[g]; first < j->start[g + 1]; first += PG_TILE) {
-        const pg_acts x = gather(j, &m, first, at_most(j->start[g + 1] - first, PG_TILE));
-        pg_q8 *act = j->out == PG_MUL_8BIT ? act_of(j, g, &w, first) : NULL;
-        hidden_run(j, &w, &m, &x, first, act, pairs * part / parts * PAIR, end < w.F ? end : w.F);
+    for (int64_t g = 0, at = 0, n; at < end; g++, at += n) {
+        const net w = net_of(j, (int)g);
+        n = units(w.F);
+        const int64_t from = begin > at ? begin - at : 0, to = end - at < n ? end - at : n;
+        for (int first = j->start[g]; from < to && first < j->start[g + 1]; first += PG_TILE) {
+            const pg_acts x = gather(j, &m, first, at_most(j->start[g + 1] - first, PG_TILE));
+            pg_q8 *act = j->out == PG_MUL_8BIT ? act_of(j, (int)g, &w, first) : NULL;
+            hidden_run(j, &w, &m, &x, first, act, from * PAIR, to < n ? to * PAIR : w.F);
+        }
     }
 }
 
@@ -342,16 +352,19 @@ static void spread(job *j, pg_lane_fn *fn, int n_item, int alone)
 
 static void run(job *j)
 {
-    const int few = j->n_row <= FEW, alone = few && pg_cpu_is_small(j->c, bytes_of(j) / 2); /* there are two rounds */
+    const int64_t bytes = bytes_of(j);
+    const int few = j->n_row <= FEW, alone = few && pg_cpu_is_small(j->c, bytes / 2); /* there are two rounds */
     const int lanes = alone ? 1 : j->c->n_lane;
-    const int64_t panels = (j->e->n_embd + PG_PANEL - 1) / PG_PANEL, pairs = (j->e->n_ff + PAIR - 1) / PAIR;
+    const int64_t panels = (j->e->n_embd + PG_PANEL - 1) / PG_PANEL;
     if (j->act_x) pg_cpu_each(j->c, round_x, j, j->n_row, 16 * (int64_t)j->e->n_embd);
-    /* items of a lane: some, so that none waits long for the others; few rows stream weights, for which fewer are better */
-    const int items = alone ? 1 : lanes * (few ? 2 : 8);
-    j->parts = (items + j->n_group - 1) / j->n_group;
-    if (j->parts > pairs) j->parts = (int)pairs;
-    j->shared_parts = j->shared ? (int)((j->parts * j->shared_net.F + j->e->n_ff - 1) / j->e->n_ff) : 0;
-    spread(j, hidden_item, (j->n_group - !!j->shared) * j->parts + j->shared_parts, alone);
+    /* Items of a lane: some, so that none waits long for the others. Few rows stream weights, which come the faster the
+     * longer the run: one, until there is so much that it is worth helping a late lane. */
+    const int items = alone ? 1 : lanes * (!few ? 8 : bytes < LONG_RUN * lanes ? 1 : 2);
+    j->n_unit = 0;
+    for (int g = 0; g < j->n_group; g++) j->n_unit += units(net_of(j, g).F);
+    const int64_t experts = j->n_unit / units(j->e->n_ff); /* an item is one, then, or less */
+    j->n_item = at_most(j->n_unit, items > lanes && items < experts ? (int)experts : items);
+    spread(j, hidden_item, j->n_item, alone);
     const int runs = few ? lanes : items; /* each begins anew in every expert's matrix */
     j->width = (int)((panels + runs - 1) / runs) * PG_PANEL;
     if (j->width > WIDE && !few) j->width = WIDE;
