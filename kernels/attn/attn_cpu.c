@@ -1,4 +1,4 @@
-/* attn_cpu.c: causal attention over the paged cache, and the store that fills it.
+/* attn_cpu.c: causal attention over the paged cache. What fills it is in store_cpu.c.
  *
  * A tile of neighbouring rows and the heads that share a kv head, 64 queries at most, meet one page of keys at a time.
  * MLA's absorbed form is the same op: one kv head as wide as latent + rope, whose first columns are the value.
@@ -182,21 +182,16 @@ static span rows_seeing(const job *j, const part *w, int at, int n)
     return r;
 }
 
-/* Number of a part's first query of row r and its kv head g. */
+/* Number of a part's first query of row r and its kv head g; its other heads follow. */
 static int query(const part *w, int g, int r)
 {
     return (g * (w->r1 - w->r0) + r - w->r0) * w->n_head;
 }
 
-static int head_of(const part *w, int i)
+/* The first head of a part's kv head g. */
+static int head(const part *w, int g)
 {
-    const int rows = w->r1 - w->r0;
-    return w->h0 + i / w->n_head / rows * w->n_head + i % w->n_head;
-}
-
-static int row_of(const part *w, int i)
-{
-    return w->r0 + i / w->n_head % (w->r1 - w->r0);
+    return w->h0 + g * w->n_head;
 }
 
 /* The queries of some rows and one kv head meet positions [at, at + n) of a page. */
@@ -208,11 +203,15 @@ static void meet(const job *j, const part *w, int g, span rows, int at, int n, c
     const int32_t *pos = j->c->rows->pos;
     const float *q[QUERIES];
     float keep[QUERIES], scale = op->a.attn.scale;
-    for (int i = 0; i < n_q; i++)
-        q[i] = j->q + ((int64_t)row_of(w, i0 + i) * op->a.attn.heads + head_of(w, i0 + i)) * dk;
-    pg_qk(s, n, q, n_q, k, n, dk); /* masked ones too: each is a number of its own, and left out below */
+    for (int r = rows.from, i = 0; r < rows.to; r++)
+        for (int h = 0; h < w->n_head; h++) q[i++] = j->q + ((int64_t)r * op->a.attn.heads + head(w, g) + h) * dk;
+    /* a row of scores begins beyond the register that ends the last one: reading what a masked store covers takes long */
+    const int64_t step = padded(n);
+    pg_qk(s, step, q, n_q, k, n, dk); /* masked ones too: each is a number of its own, and left out below */
     if (op->a.attn.softcap > 0) {
-        for (int i = 0; i < n_q * n; i++) s[i] = op->a.attn.softcap * tanhf(scale * s[i] / op->a.attn.softcap);
+        for (int i = 0; i < n_q; i++)
+            for (float *x = s + i * step; x < s + i * step + n; x++)
+                *x = op->a.attn.softcap * tanhf(scale * *x / op->a.attn.softcap);
         scale = 1;
     }
     for (int r = rows.from, end; r < rows.to; r = end) { /* rows that see the same keys go together */
@@ -222,11 +221,11 @@ static void meet(const job *j, const part *w, int g, span rows, int at, int n, c
             if (other.from != see.from || other.to != see.to) break;
         }
         const int i = query(w, g, r), m = query(w, g, end) - i;
-        float *p = s + (int64_t)(i - i0) * n + see.from;
+        float *p = s + (int64_t)(i - i0) * step + see.from;
         pg_held some = *v;
         some.at = (const char *)v->at + see.from * v->step;
-        pg_softmax(st.top + i, st.sum + i, keep, p, n, m, see.to - see.from, scale);
-        pg_pv(st.acc + (int64_t)i * dv, dv, keep, p, n, m, &some, see.to - see.from, dv);
+        pg_softmax(st.top + i, st.sum + i, keep, p, step, m, see.to - see.from, scale);
+        pg_pv(st.acc + (int64_t)i * dv, dv, keep, p, step, m, &some, see.to - see.from, dv);
     }
 }
 
@@ -263,19 +262,22 @@ static void meet_run(const job *j, const part *w, int u, const room *m, state st
 
 /* ---- runs to rows ------------------------------------------------------------------------------------------------- */
 
-static float *output_at(const job *j, const part *w, int i)
+static float *output_at(const job *j, int r, int h)
 {
-    return j->y + ((int64_t)row_of(w, i) * j->op->a.attn.heads + head_of(w, i)) * j->op->a.attn.dv;
+    return j->y + ((int64_t)r * j->op->a.attn.heads + h) * j->op->a.attn.dv;
 }
 
 static void begin(const job *j, const part *w, float *top, float *sum)
 {
-    const float *sinks = j->op->v;
-    for (int i = 0; i < w->n_q; i++) {
-        top[i] = sinks ? sinks[head_of(w, i)] : -INFINITY;
-        sum[i] = sinks ? 1.0f : 0.0f;
-        if (sinks) memset(output_at(j, w, i), 0, (size_t)j->op->a.attn.dv * sizeof(float)); /* it has no value */
-    }
+    for (int i = 0; i < w->n_q; i++) top[i] = -INFINITY, sum[i] = 0;
+    if (!j->op->v) return;
+    for (int g = 0, i = 0; g < w->n_g; g++)
+        for (int r = w->r0; r < w->r1; r++)
+            for (int h = head(w, g); h < head(w, g + 1); h++, i++) { /* a sink has no value */
+                top[i] = j->op->v[h];
+                sum[i] = 1;
+                memset(output_at(j, r, h), 0, (size_t)j->op->a.attn.dv * sizeof(float));
+            }
 }
 
 /* Add run u to the rows that see some of it; a row's last run makes it whole. */
@@ -290,12 +292,25 @@ static void merge(const job *j, const part *w, int u, state run, float *top, flo
         pg_softmax(top + i0, rest, keep, by, 1, n, 1, 1.0f);
         for (int i = 0; i < n; i++) {
             const pg_held acc = { .at = run.acc + (int64_t)(i0 + i) * dv, .dtype = PG_F32 };
-            const int last = j->c->rows->pos[row_of(w, i0 + i)] < (u + 1) * w->run;
+            const int r = rows.from + i / w->n_head, last = j->c->rows->pos[r] < (u + 1) * w->run;
             sum[i0 + i] = sum[i0 + i] * keep[i] + run.sum[i0 + i] * by[i];
             const float scale = last ? 1.0f / sum[i0 + i] : 1.0f, old = keep[i] * scale, new = by[i] * scale;
-            pg_pv(output_at(j, w, i0 + i), 0, &old, &new, 0, 1, &acc, 1, dv);
+            pg_pv(output_at(j, r, head(w, g) + i % w->n_head), 0, &old, &new, 0, 1, &acc, 1, dv);
         }
     }
+}
+
+/* What begin and merge come to, to the bit, where a part has one run and no sinks: nothing to keep, and e^0 is 1. */
+static void settle(const job *j, const part *w, state run)
+{
+    const int dv = j->op->a.attn.dv;
+    for (int g = 0; g < w->n_g; g++)
+        for (int r = w->r0; r < w->r1; r++)
+            for (int h = head(w, g); h < head(w, g + 1); h++, run.acc += dv, run.sum++) {
+                const float by = 1.0f / *run.sum;
+                float *y = output_at(j, r, h);
+                for (int c = 0; c < dv; c++) y[c] = by * run.acc[c] + 0.0f; /* -0 becomes 0 */
+            }
 }
 
 /* ---- items -------------------------------------------------------------------------------------------------------- */
@@ -323,6 +338,11 @@ static void attend_part(const job *j, const part *w, int lane)
     const room m = room_at(pg_cpu_lane(j->c, lane), j->op->a.attn.dk, j->op->a.attn.dv);
     const state run = state_at(m.run, w->n_q);
     float top[QUERIES], sum[QUERIES];
+    if (!j->op->v && w->first / w->run == w->last / w->run) {
+        meet_run(j, w, w->last / w->run, &m, run);
+        settle(j, w, run);
+        return;
+    }
     begin(j, w, top, sum);
     for (int u = w->first / w->run; u <= w->last / w->run; u++) {
         meet_run(j, w, u, &m, run);
@@ -447,47 +467,20 @@ void pg_cpu_attn(pg_cpu *c, const pg_op *op)
     attend_rows(c, op, c->rows->n_prefill, c->rows->n);
 }
 
-void pg_attn_heads(pg_cpu *c, const pg_op *op, int h0, int h1, int lane)
+void pg_attn_heads(pg_cpu *c, const pg_op *op, const pg_heads *heads)
 {
     int32_t tile[2] = { 0, 1 };
     job j = job_of(c, op, 0, 1);
+    j.q = pg_heads_row(c, heads, op->src[0]);
+    j.y = pg_heads_row(c, heads, op->dst);
     j.tile = tile;
     j.n_tile = j.groups = j.n_group = j.head_parts = 1;
     j.heads_part = op->a.attn.heads;
-    for (int h = h0, n; h < h1; h += n) {
-        n = h1 - h < QUERIES ? h1 - h : QUERIES;
+    for (int h = heads->from, n; h < heads->to; h += n) {
+        n = heads->to - h < QUERIES ? heads->to - h : QUERIES;
         part w = part_at(&j, 0);
         w.h0 = h;
         w.n_head = w.n_q = n;
-        attend_part(&j, &w, lane);
+        attend_part(&j, &w, heads->lane);
     }
-}
-
-/* ---- store -------------------------------------------------------------------------------------------------------- */
-
-static void store_row(void *arg, int r, int lane)
-{
-    (void)lane;
-    const job *j = arg;
-    const pg_op *op = j->op;
-    const pg_kv *kv = j->c->kv;
-    const pg_rows *rows = j->c->rows;
-    const pg_kv_stream *s = &kv->stream[op->a.store.stream];
-    const int32_t page = rows->pages[rows->seq[r]][rows->pos[r] / kv->page_tokens];
-    char *to = kv->base + (int64_t)page * kv->page_bytes + s->offset +
-               (int64_t)(rows->pos[r] % kv->page_tokens) * s->row_bytes;
-    const float *from = j->q + (int64_t)r * pg_cpu_width(j->c, op->src[0]);
-    pg_pack_fn *pack = pg_pack_of(kv->dtype);
-    const int block = pg_dtype_get(kv->dtype)->block, whole = op->a.store.n / block * block;
-    pack(to, from, whole);
-    if (whole == op->a.store.n) return;
-    float rest[32] = { 0 }; /* a block format's last block is filled up with zeros */
-    memcpy(rest, from + whole, (size_t)(op->a.store.n - whole) * sizeof(float));
-    pack(to + pg_dtype_bytes(kv->dtype, whole), rest, block);
-}
-
-void pg_cpu_store(pg_cpu *c, const pg_op *op)
-{
-    job j = { .c = c, .op = op, .q = pg_cpu_rows(c, op->src[0]) };
-    pg_cpu_each(c, store_row, &j, c->rows->n, 8 * (int64_t)op->a.store.n);
 }

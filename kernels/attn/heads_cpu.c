@@ -2,7 +2,10 @@
  * have nothing to do with each other: queries, their turn into the latent's space, attention, values. A lane takes some
  * heads through all of it, so lanes wait for each other once instead of after each op. What an op does for a head is what
  * it always does, bit for bit. Not for long contexts, where attention is better cut by positions (attn_cpu.c), for every
- * lane reads all of the latents here. */
+ * lane reads all of the latents here.
+ *
+ * What heads keep between these ops is kept apart as well: a core that writes up to another's memory has what follows
+ * fetched ahead of it, and so takes the lines that the other one is writing. */
 #include "../cpu/cpu.h"
 
 enum { LONGEST = 1024 }; /* positions */
@@ -11,6 +14,7 @@ typedef struct job {
     pg_cpu *c;
     const pg_op *op; /* [n_op] */
     int n_op, H, step;
+    pg_ref own[3];
 } job;
 
 /* [MATMUL of all heads' queries] ROPE [MLA] MATMUL COPY ATTN MATMUL: number of ops, where heads are `heads`. MLA is for
@@ -38,11 +42,31 @@ static int match(const pg_code *code, int i, int *heads)
                : 0;
 }
 
-/* What one head writes no other reads: all values stand apart. */
+/* The values of a chain that hold what its ops hand on to each other. */
+static void find_own(const pg_op *op, int n, pg_ref own[3])
+{
+    own[0] = op->code == PG_OP_MATMUL ? op->dst : PG_NO_REF; /* else queries come from outside */
+    own[1] = op[n - 4].dst;
+    own[2] = op[n - 2].dst;
+}
+
+static int is_read_outside(const pg_code *code, int i, int n, pg_ref r)
+{
+    for (int a = 0; a < code->n_op; a++)
+        for (int s = 0; s < 2; s++)
+            if (r != PG_NO_REF && code->op[a].src[s] == r && (a < i || a >= i + n)) return 1;
+    return 0;
+}
+
+/* What one head writes no other reads: all values stand apart. And what lanes keep in rows of their own nobody else reads. */
 int pg_heads_chain(const pg_code *code, int i)
 {
     int H = 0;
     const int n = match(code, i, &H);
+    pg_ref own[3];
+    if (n) find_own(&code->op[i], n, own);
+    for (int a = 0; n && a < 3; a++)
+        if (is_read_outside(code, i, n, own[a])) return 0;
     for (int a = 0; a < n; a++) {
         const pg_op *w = &code->op[i + a];
         for (int b = 0; b < n; b++) {
@@ -58,13 +82,15 @@ int pg_heads_chain(const pg_code *code, int i)
 static void take_heads(void *arg, int item, int lane)
 {
     const job *j = arg;
-    const int h0 = item * j->step, h1 = h0 + j->step < j->H ? h0 + j->step : j->H;
+    const int from = item * j->step, to = from + j->step < j->H ? from + j->step : j->H;
+    pg_heads h = { j->H, from, to, lane, { j->own[0], j->own[1], j->own[2] }, item };
+    if (item >= j->c->code->max_rows) h.row = 0;
     for (const pg_op *op = j->op; op < j->op + j->n_op; op++) switch (op->code) {
         case PG_OP_MLA: break;
-        case PG_OP_ROPE: pg_rope_heads(j->c, op, h0, h1); break;
-        case PG_OP_COPY: pg_copy_heads(j->c, op, h0, h1); break;
-        case PG_OP_ATTN: pg_attn_heads(j->c, op, h0, h1, lane); break;
-        default: pg_matmul_heads(j->c, op, j->H, h0, h1, lane);
+        case PG_OP_ROPE: pg_rope_heads(j->c, op, &h); break;
+        case PG_OP_COPY: pg_copy_heads(j->c, op, &h); break;
+        case PG_OP_ATTN: pg_attn_heads(j->c, op, &h); break;
+        default: pg_matmul_heads(j->c, op, &h);
         }
 }
 
@@ -81,6 +107,7 @@ int pg_cpu_heads(pg_cpu *c, const pg_op *op)
         if (op[i].w) bytes += op[i].w->shape[1] * op[i].w->shape[2] * op[i].w->stride[1];
     if (parts < 2 || pg_cpu_is_small(c, bytes)) return 0;
     j.step = (j.H + parts - 1) / parts;
+    find_own(op, j.n_op, j.own);
     pg_lanes_run(c->lanes, take_heads, &j, (j.H + j.step - 1) / j.step);
     return j.n_op;
 }

@@ -95,11 +95,16 @@ pg_need pg_experts_need(const pg_code *code, const pg_op *op);
 int pg_heads_chain(const pg_code *code, int i);
 int pg_cpu_heads(pg_cpu *c, const pg_op *op);
 
-/* The heads h0 .. h1 - 1 of H of an op of a chain, for the step's only row. lane: whose scratch to use. */
-void pg_matmul_heads(pg_cpu *c, const pg_op *op, int H, int h0, int h1, int lane);
-void pg_attn_heads(pg_cpu *c, const pg_op *op, int h0, int h1, int lane);
-void pg_rope_heads(pg_cpu *c, const pg_op *op, int h0, int h1);
-void pg_copy_heads(pg_cpu *c, const pg_op *op, int h0, int h1);
+/* What a lane takes of a chain: heads from .. to - 1 of H, for the step's only row. */
+typedef struct pg_heads {
+    int H, from, to, lane; /* lane: whose scratch to use */
+    pg_ref own[3];         /* values that nobody sees but the chain, or PG_NO_REF: */
+    int row;               /* they are kept in this row, so that lanes do not write near each other */
+} pg_heads;
+void pg_matmul_heads(pg_cpu *c, const pg_op *op, const pg_heads *h);
+void pg_attn_heads(pg_cpu *c, const pg_op *op, const pg_heads *h);
+void pg_rope_heads(pg_cpu *c, const pg_op *op, const pg_heads *h);
+void pg_copy_heads(pg_cpu *c, const pg_op *op, const pg_heads *h);
 
 /* Two values have no place in common. */
 static inline int pg_is_apart(const pg_code *code, pg_ref a, pg_ref b)
@@ -116,6 +121,12 @@ static inline float *pg_cpu_rows(const pg_cpu *c, pg_ref r)
 static inline int pg_cpu_width(const pg_cpu *c, pg_ref r)
 {
     return c->code->value[r].width;
+}
+/* The row of a value that a lane works on in a chain. */
+static inline float *pg_heads_row(const pg_cpu *c, const pg_heads *h, pg_ref r)
+{
+    const int own = r == h->own[0] || r == h->own[1] || r == h->own[2];
+    return pg_cpu_rows(c, r) + (own ? h->row * (int64_t)pg_cpu_width(c, r) : 0);
 }
 static inline int pg_cpu_count(const pg_cpu *c, pg_ref r) /* rows of a value in this step */
 {

@@ -95,8 +95,10 @@ void pg_cpu_copy(pg_cpu *c, const pg_op *op)
     pg_cpu_each(c, copy_row, &j, pg_cpu_count(c, op->dst) - first, 8 * (int64_t)op->a.copy.n * op->a.copy.heads);
 }
 
-void pg_copy_heads(pg_cpu *c, const pg_op *op, int h0, int h1)
+void pg_copy_heads(pg_cpu *c, const pg_op *op, const pg_heads *h)
 {
-    const job j = job_of(c, op);
-    copy_heads(&j, 0, h0, h1);
+    job j = job_of(c, op);
+    j.a = pg_heads_row(c, h, op->src[0]);
+    j.y = pg_heads_row(c, h, op->dst);
+    copy_heads(&j, 0, h->from, h->to);
 }

@@ -84,7 +84,8 @@ typedef struct job {
     const pg_op *op; /* [n_op] */
     int n_op, how;
     const float *x;
-    int xw;          /* words a row of x */
+    int xw; /* words a row of x */
+    float *y[PG_GROUP];
     int row0, n_row; /* the rows that are multiplied this way */
     int64_t K;
     pg_q8 *act;                         /* [batch] of tiles of [K / 32][rows of the tile] */
@@ -122,11 +123,12 @@ static void round_rows(job *j)
     pg_cpu_each(j->c, round_row, j, n, 16 * j->K);
 }
 
-static void put(const job *j, const pg_op *op, int b, int64_t o0, int r0, int n, const float *sum)
+static void put(const job *j, int i, int b, int64_t o0, int r0, int n, const float *sum)
 {
+    const pg_op *op = &j->op[i];
     const int yw = pg_cpu_width(j->c, op->dst), n_o = outputs_at(op->w, o0);
     const float *bias = op->v ? op->v + (int64_t)b * op->w->shape[1] + o0 : NULL;
-    float *y = pg_cpu_rows(j->c, op->dst) + (int64_t)(j->row0 + r0) * yw + (int64_t)b * op->a.matmul.y_step + o0;
+    float *y = j->y[i] + (int64_t)(j->row0 + r0) * yw + (int64_t)b * op->a.matmul.y_step + o0;
     for (int r = 0; r < n; r++, y += yw, sum += PG_PANEL)
         for (int o = 0; o < n_o; o++) y[o] = sum[o] * op->a.matmul.scale + (bias ? bias[o] : 0.0f);
 }
@@ -137,12 +139,12 @@ static int is_plain(const job *j, const pg_op *op, int64_t n_out)
     return j->how == PG_MUL_8BIT && j->n_row == 1 && n_out % PG_PANEL == 0 && op->a.matmul.scale == 1 && !op->v;
 }
 
-static void mul_plain(const job *j, const pg_op *op, int b, const pg_tensor *w, int64_t from, int64_t to)
+static void mul_plain(const job *j, int i, int b, const pg_tensor *w, int64_t from, int64_t to)
 {
+    const pg_op *op = &j->op[i];
     pg_qmul_fn *qmul = pg_qmul_of(w->dtype);
     const pg_q8 *x = tile_at(j, b, 0);
-    float *y =
-        pg_cpu_rows(j->c, op->dst) + (int64_t)j->row0 * pg_cpu_width(j->c, op->dst) + (int64_t)b * op->a.matmul.y_step;
+    float *y = j->y[i] + (int64_t)j->row0 * pg_cpu_width(j->c, op->dst) + (int64_t)b * op->a.matmul.y_step;
     for (; from < to; from += PG_PANEL) qmul(y + from, pg_panel_at(w, from), x, 1, j->K);
 }
 
@@ -160,7 +162,7 @@ static void mul_item(void *arg, int item, int lane)
     const float **f = (const float **)(sum + PG_TILE * PG_PANEL);
     char *mem = (char *)(f + PG_TILE);
     if (is_plain(j, op, to - from)) {
-        mul_plain(j, op, b, &w, from, to);
+        mul_plain(j, i, b, &w, from, to);
         return;
     }
     for (int r0 = 0; r0 < j->n_row; r0 += PG_TILE) {
@@ -168,7 +170,7 @@ static void mul_item(void *arg, int item, int lane)
         for (int r = 0; r < x.n; r++) f[r] = x_at(j, b, r0 + r);
         for (int64_t o0 = from; o0 < to; o0 += PG_PANEL) {
             pg_mul(j->how, &w, o0, &x, sum, mem);
-            put(j, op, b, o0, r0, x.n, sum);
+            put(j, i, b, o0, r0, x.n, sum);
         }
     }
 }
@@ -237,7 +239,7 @@ static void turned_item(void *arg, int item, int lane)
             for (int r = 0; r < n; r++) at[r] = x_at(j, b, r0 + r) + k0;
             pg_fpanel(sum, at, panel, n, kb);
         }
-        float *y = pg_cpu_rows(j->c, op->dst) + (int64_t)(j->row0 + r0) * yw + (int64_t)b * op->a.matmul.y_step + o0;
+        float *y = j->y[0] + (int64_t)(j->row0 + r0) * yw + (int64_t)b * op->a.matmul.y_step + o0;
         for (int r = 0; r < n; r++, y += yw)
             for (int o = 0; o < n_o; o++) y[o] = sum[r * PG_PANEL + o] * op->a.matmul.scale;
     }
@@ -261,6 +263,7 @@ void pg_cpu_matmul(pg_cpu *c, const pg_op *op)
               .row0 = first,
               .n_row = n - first,
               .K = op->w->shape[turned] };
+    for (int i = 0; i < j.n_op; i++) j.y[i] = pg_cpu_rows(c, op[i].dst);
     if (c->base.watch && !turned) show_rows(&j);
     if (turned) {
         pg_lanes_run(c->lanes, turned_item, &j,
@@ -287,7 +290,7 @@ static int64_t heads_bytes(const pg_op *op)
     return op->a.matmul.batch * (op->w->shape[0] / 32) * (int64_t)sizeof(pg_q8);
 }
 
-void pg_matmul_heads(pg_cpu *c, const pg_op *op, int H, int h0, int h1, int lane)
+void pg_matmul_heads(pg_cpu *c, const pg_op *op, const pg_heads *h)
 {
     const int turned = op->a.matmul.transposed, batch = op->a.matmul.batch;
     const int64_t panels = (op->w->shape[!turned] + PG_PANEL - 1) / PG_PANEL;
@@ -295,18 +298,19 @@ void pg_matmul_heads(pg_cpu *c, const pg_op *op, int H, int h0, int h1, int lane
               .op = op,
               .n_op = 1,
               .how = pg_matmul_rounds(c->code, op) ? PG_MUL_8BIT : PG_MUL_DOT,
-              .x = pg_cpu_rows(c, op->src[0]),
+              .x = pg_heads_row(c, h, op->src[0]),
               .xw = pg_cpu_width(c, op->src[0]),
+              .y = { pg_heads_row(c, h, op->dst) },
               .n_row = 1,
               .K = op->w->shape[turned] };
-    j.run[0] = (int)(panels * batch / H); /* one matrix a head, or a head's share of the only one */
+    j.run[0] = (int)(panels * batch / h->H); /* one matrix a head, or a head's share of the only one */
     j.items[0] = (int)(panels / j.run[0]);
     if (j.how == PG_MUL_8BIT) {
-        j.act = (pg_q8 *)(pg_cpu_lane(c, lane) + c->lane_bytes - heads_bytes(op));
-        for (int b = h0 * batch / H; b <= (h1 - 1) * batch / H; b++) round_row(&j, b, lane);
+        j.act = (pg_q8 *)(pg_cpu_lane(c, h->lane) + c->lane_bytes - heads_bytes(op));
+        for (int b = h->from * batch / h->H; b <= (h->to - 1) * batch / h->H; b++) round_row(&j, b, h->lane);
     }
-    for (int i = turned ? h0 * (int)panels : h0; i < (turned ? h1 * (int)panels : h1); i++)
-        (turned ? turned_item : mul_item)(&j, i, lane);
+    const int items = turned ? (int)panels : 1; /* of a head */
+    for (int i = h->from * items; i < h->to * items; i++) (turned ? turned_item : mul_item)(&j, i, h->lane);
 }
 
 pg_need pg_matmul_need(const pg_code *code, const pg_op *op)

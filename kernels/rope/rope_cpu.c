@@ -69,8 +69,9 @@ void pg_cpu_rope(pg_cpu *c, const pg_op *op)
     pg_cpu_each(c, rope_row, &j, c->rows->n, 32 * (int64_t)op->a.rope.n * op->a.rope.heads);
 }
 
-void pg_rope_heads(pg_cpu *c, const pg_op *op, int h0, int h1)
+void pg_rope_heads(pg_cpu *c, const pg_op *op, const pg_heads *h)
 {
-    const job j = rope_of(c, op);
-    rope_heads(&j, 0, h0, h1);
+    job j = rope_of(c, op);
+    j.x = pg_heads_row(c, h, op->dst);
+    rope_heads(&j, 0, h->from, h->to);
 }
