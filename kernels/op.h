@@ -158,6 +158,12 @@ typedef struct pg_kv_stream {
 
 enum { PG_PAGE_MOST = 64 }; /* positions that a page may hold */
 
+/* Bytes that a stream takes of a page of n positions: whole cache lines. */
+static inline int64_t pg_kv_stream_bytes(const pg_kv_stream *s, int32_t n)
+{
+    return ((int64_t)s->row_bytes * n + 63) / 64 * 64;
+}
+
 /* The KV cache as the ops see it: pages of page_tokens positions, all layers' streams in each. */
 typedef struct pg_kv {
     char *base;

@@ -9,10 +9,9 @@ pg_kv pg_pages_lay_out(pg_kv_stream *stream, int n_stream, pg_dtype dtype)
     const int block = pg_dtype_get(dtype)->block;
     int64_t at = 0;
     for (int i = 0; i < n_stream; i++) {
-        const int64_t row = (int64_t)pg_dtype_bytes(dtype, (stream[i].width + block - 1) / block * block);
-        stream[i].row_bytes = (int32_t)row;
+        stream[i].row_bytes = (int32_t)pg_dtype_bytes(dtype, (stream[i].width + block - 1) / block * block);
         stream[i].offset = at;
-        at += (row * PG_PAGE_TOKENS + 63) / 64 * 64;
+        at += pg_kv_stream_bytes(&stream[i], PG_PAGE_TOKENS);
     }
     return (pg_kv){
         .page_bytes = at, .page_tokens = PG_PAGE_TOKENS, .n_stream = n_stream, .dtype = dtype, .stream = stream

@@ -105,12 +105,6 @@ bool may_cut(const plan *p, int32_t op)
     return n == 1;
 }
 
-/* Bytes of a stream in a page, as they stand in all pages (engine/kv/pages.c). */
-int64_t stream_bytes(const pg_kv *kv, int32_t s)
-{
-    return ((int64_t)kv->stream[s].row_bytes * kv->page_tokens + 63) / 64 * 64;
-}
-
 int weigh(plan *p, int32_t piece, char *why, size_t n_why)
 {
     const int32_t first = p->first[piece], end = p->first[piece + 1];
@@ -122,7 +116,7 @@ int weigh(plan *p, int32_t piece, char *why, size_t n_why)
     p->bytes[piece] = (double)(s.dense_bytes + s.expert_bytes);
     for (int32_t k = 0; p->kv && k < p->kv->n_stream; k++)
         if (p->stream_begin[k] >= first && p->stream_begin[k] < end)
-            p->bytes[piece] += (double)(stream_bytes(p->kv, k) * p->n_page);
+            p->bytes[piece] += (double)(pg_kv_stream_bytes(&p->kv->stream[k], p->kv->page_tokens) * p->n_page);
     pg_store_free(&s);
     return bad;
 }
@@ -201,7 +195,7 @@ int fill(const plan *p, int32_t first, int32_t end, pg_cuda_cut *cut)
         cut->stream[s] = p->kv->stream[s];
         if (p->stream_begin[s] < first || p->stream_begin[s] >= end) continue;
         cut->stream[s].offset = cut->kv.page_bytes;
-        cut->kv.page_bytes += stream_bytes(p->kv, s);
+        cut->kv.page_bytes += pg_kv_stream_bytes(&p->kv->stream[s], p->kv->page_tokens);
     }
     return 0;
 }

@@ -1,5 +1,6 @@
 /* matmul, reference rows of float arithmetic and of rounding activations. fmaf is meant where it stands: the
  * contract is one rounding a step. */
+#include "../amax.h"
 #include "../cpu/isa.h"
 
 #include <math.h>
@@ -43,21 +44,10 @@ float pg_fdot_bf16_ref(const void *w, const float *x, int64_t n)
     return fdot16(w, x, n, pg_bf16_to_f32);
 }
 
-/* Largest magnitude of 32 numbers, NaN if one of them is not finite. */
-static float amax32(const float *x)
-{
-    float amax = 0;
-    for (int i = 0; i < 32; i++) {
-        if (!isfinite(x[i])) return NAN;
-        amax = fmaxf(amax, fabsf(x[i]));
-    }
-    return amax;
-}
-
 void pg_q8row_ref(pg_q8 *y, int64_t step, const float *x, int64_t n)
 {
     for (int64_t b = 0; b < n / 32; b++, y += step) {
-        const float amax = amax32(x + 32 * b), inv = 127.0f / amax;
+        const float amax = pg_amax32(x + 32 * b), inv = 127.0f / amax;
         const int whole = isfinite(inv) && amax > 0; /* false: zero, so small that inv overflows, or not finite */
         y->d = whole ? amax / 127.0f : isnan(amax) ? amax : 0.0f;
         y->sum = 0;

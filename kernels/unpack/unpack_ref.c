@@ -1,4 +1,5 @@
 /* unpack, reference: an element at a time. The quantised formats are decoded by blocks.c. */
+#include "../amax.h"
 #include "../cpu/isa.h"
 #include "blocks.h"
 
@@ -74,22 +75,11 @@ void pg_pack_bf16_ref(void *y, const float *x, int64_t n)
     }
 }
 
-/* Largest magnitude of 32 numbers, NaN if one of them is not finite. */
-static float amax32(const float *x)
-{
-    float amax = 0;
-    for (int i = 0; i < 32; i++) {
-        if (!isfinite(x[i])) return NAN;
-        amax = fmaxf(amax, fabsf(x[i]));
-    }
-    return amax;
-}
-
 void pg_pack_q8_0_ref(void *y, const float *x, int64_t n)
 {
     uint8_t *w = y;
     for (int64_t i = 0; i < n; i += 32, w += 34) {
-        const float d = amax32(x + i) / 127.0f;
+        const float d = pg_amax32(x + i) / 127.0f;
         const uint16_t h = pg_f32_to_f16(d);
         memcpy(w, &h, 2);
         for (int j = 0; j < 32; j++) {
