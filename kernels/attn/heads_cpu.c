@@ -13,8 +13,8 @@ enum { LONGEST = 1024 }; /* positions */
 typedef struct job {
     pg_cpu *c;
     const pg_op *op; /* [n_op] */
-    int n_op, H, step;
-    pg_ref own[3];
+    int n_op, step;
+    pg_heads all; /* what lanes share of what they take */
 } job;
 
 /* [MATMUL of all heads' queries] ROPE [MLA] MATMUL COPY ATTN MATMUL: number of ops, where heads are `heads`. MLA is for
@@ -82,9 +82,11 @@ int pg_heads_chain(const pg_code *code, int i)
 static void take_heads(void *arg, int item, int lane)
 {
     const job *j = arg;
-    const int from = item * j->step, to = from + j->step < j->H ? from + j->step : j->H;
-    pg_heads h = { j->H, from, to, lane, { j->own[0], j->own[1], j->own[2] }, item };
-    if (item >= j->c->code->max_rows) h.row = 0;
+    pg_heads h = j->all;
+    h.from = item * j->step;
+    h.to = h.from + j->step < h.H ? h.from + j->step : h.H;
+    h.lane = lane;
+    h.row = item < j->c->code->max_rows ? item : 0; /* too few rows: heads stand in columns of their own all the same */
     for (const pg_op *op = j->op; op < j->op + j->n_op; op++) switch (op->code) {
         case PG_OP_MLA: break;
         case PG_OP_ROPE: pg_rope_heads(j->c, op, &h); break;
@@ -100,14 +102,13 @@ int pg_cpu_heads(pg_cpu *c, const pg_op *op)
     const pg_rows *rows = c->rows;
     if (!j.n_op || c->base.watch || rows->n != 1 || rows->n_prefill || rows->pos[0] >= LONGEST) return 0;
     const pg_op *attn = op + j.n_op - 2;
-    j.H = attn->a.attn.heads;
-    const int parts = j.H < c->n_lane ? j.H : c->n_lane;
-    int64_t bytes = (int64_t)rows->pos[0] * j.H * (attn->a.attn.dk + attn->a.attn.dv) * PG_PRODUCT_BYTES;
+    const int H = j.all.H = attn->a.attn.heads, parts = H < c->n_lane ? H : c->n_lane;
+    int64_t bytes = (int64_t)rows->pos[0] * H * (attn->a.attn.dk + attn->a.attn.dv) * PG_PRODUCT_BYTES;
     for (int i = 0; i < j.n_op; i++)
         if (op[i].w) bytes += op[i].w->shape[1] * op[i].w->shape[2] * op[i].w->stride[1];
     if (parts < 2 || pg_cpu_is_small(c, bytes)) return 0;
-    j.step = (j.H + parts - 1) / parts;
-    find_own(op, j.n_op, j.own);
-    pg_lanes_run(c->lanes, take_heads, &j, (j.H + j.step - 1) / j.step);
+    j.step = (H + parts - 1) / parts;
+    find_own(op, j.n_op, j.all.own);
+    pg_lanes_run(c->lanes, take_heads, &j, (H + j.step - 1) / j.step);
     return j.n_op;
 }

@@ -16,7 +16,7 @@ enum {
     SUMS = PG_TILE * PAIR, /* room for sums of a matrix */
     WIDE = 8 * PG_PANEL,   /* columns of an item of the second pass at most: hidden rows are read once for so many */
     FEW = 4,               /* rows that make their items small */
-    LONG_RUN = 1 << 20     /* bytes of an item of theirs that take long */
+    LONG_RUN = 1 << 20     /* bytes of a lane from which on theirs are not one run */
 };
 
 /* One expert's three matrices. */
@@ -262,7 +262,9 @@ static void hidden_item(void *arg, int item, int lane)
     const job *j = arg;
     const int64_t begin = j->n_unit * item / j->n_item, end = j->n_unit * (item + 1) / j->n_item;
     const room m = room_at(pg_cpu_lane(j->c, lane), j->e);
-    for (int64_t g = 0, at = 0, n; at < end; g++, at += n) {
+    const int64_t each = units(j->e->n_ff), last = j->n_group - 1; /* only the last group may have more or fewer */
+    int64_t g = begin / each < last ? begin / each : last;
+    for (int64_t at = g * each, n; at < end; g++, at += n) {
         const net w = net_of(j, (int)g);
         n = units(w.F);
         const int64_t from = begin > at ? begin - at : 0, to = end - at < n ? end - at : n;
@@ -360,9 +362,9 @@ static void run(job *j)
     /* Items of a lane: some, so that none waits long for the others. Few rows stream weights, which come the faster the
      * longer the run: one, until there is so much that it is worth helping a late lane. */
     const int items = alone ? 1 : lanes * (!few ? 8 : bytes < LONG_RUN * lanes ? 1 : 2);
-    j->n_unit = 0;
-    for (int g = 0; g < j->n_group; g++) j->n_unit += units(net_of(j, g).F);
-    const int64_t experts = j->n_unit / units(j->e->n_ff); /* an item is one, then, or less */
+    const int64_t each = units(j->e->n_ff);
+    j->n_unit = (j->n_group - !!j->shared) * each + units(j->shared_net.F);
+    const int64_t experts = j->n_unit / each; /* an item is one, then, or less */
     j->n_item = at_most(j->n_unit, items > lanes && items < experts ? (int)experts : items);
     spread(j, hidden_item, j->n_item, alone);
     const int runs = few ? lanes : items; /* each begins anew in every expert's matrix */
