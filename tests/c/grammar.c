@@ -1,9 +1,34 @@
-/* Grammars and schemas against shared expected outputs: what must be let through, what must not, what must be refused at
- * once; and that a grammar printed and read again is the same one. */
+/* Grammars and schemas against shared expected outputs, and against a few known by hand: what must be let through, what
+ * must not, what must be refused at once; and that a grammar printed and read again is the same one. */
 #include "check.h"
 #include "perigee.h"
 
 #include <jansson.h>
+
+/* In the form of the shared ones. */
+static const char own_gbnf[] =
+    "{\"cases\":[{\"name\":\"counted\",\"grammar\":\"root ::= \\\"a\\\"{2,3} ([0-9]+ | \\\"-\\\")\","
+    "\"accept\":[\"aa7\",\"aaa-\",\"aa007\"],\"reject\":[\"a7\",\"aaaa7\",\"aa\",\"aa-7\",\"aa7-\"],"
+    "\"prefixes_alive\":[\"\",\"a\",\"aaa\"],\"prefixes_dead\":[\"b\",\"a-\",\"aaaa\"]},"
+    "{\"name\":\"nested\",\"grammar\":\"root ::= \\\"(\\\" root \\\")\\\" | [\\u00e9]\","
+    "\"accept\":[\"\u00e9\",\"((\u00e9))\"],\"reject\":[\"()\",\"(\u00e9\",\"e\"],"
+    "\"byte_prefixes_alive_hex\":[\"c3\",\"28c3\"]}],"
+    "\"bad\":[{\"name\":\"no such rule\",\"grammar\":\"root ::= other\"},"
+    "{\"name\":\"an open string\",\"grammar\":\"root ::= \\\"a\"}]}";
+static const char own_schema[] =
+    "{\"cases\":[{\"name\":\"object\",\"schema\":{\"type\":\"object\",\"properties\":{\"n\":{\"type\":\"integer\","
+    "\"minimum\":-5,\"maximum\":12}},\"required\":[\"n\"],\"additionalProperties\":false},"
+    "\"valid\":[\"{\\\"n\\\":12}\",\"{\\\"n\\\":-5}\",\"{\\\"n\\\":0}\"],"
+    "\"invalid\":[\"{}\",\"{\\\"n\\\":13}\",\"{\\\"n\\\":-6}\",\"{\\\"n\\\":1.5}\",\"{\\\"m\\\":1}\"]}],"
+    "\"bad\":[{\"name\":\"no such definition\",\"schema\":{\"$ref\":\"#/$defs/a\"}}]}";
+
+static json_t *parse(const char *text)
+{
+    json_error_t why;
+    json_t *root = json_loads(text, 0, &why);
+    CHECK(root, "%s", why.text);
+    return root;
+}
 
 static const char *folder(void)
 {
@@ -58,9 +83,9 @@ static void check_hex(pg_grammar *g, const char *name, const json_t *list)
     }
 }
 
-static void gbnf_golden(void)
+static void check_gbnf(json_t *root)
 {
-    json_t *root = load("gbnf.json"), *c;
+    json_t *c;
     size_t i;
     json_array_foreach(json_object_get(root, "cases"), i, c)
     {
@@ -118,9 +143,9 @@ static void schema_case(const json_t *c)
     pg_grammar_drop(g);
 }
 
-static void schema_golden(void)
+static void check_schemas(json_t *root)
 {
-    json_t *root = load("json-schema.json"), *c;
+    json_t *c;
     size_t i;
     json_array_foreach(json_object_get(root, "cases"), i, c) schema_case(c);
     json_array_foreach(json_object_get(root, "bad"), i, c)
@@ -135,7 +160,9 @@ static void schema_golden(void)
 
 int main(void)
 {
-    gbnf_golden();
-    schema_golden();
+    check_gbnf(parse(own_gbnf));
+    check_schemas(parse(own_schema));
+    check_gbnf(load("gbnf.json"));
+    check_schemas(load("json-schema.json"));
     return check_done("grammar");
 }
